@@ -1,0 +1,210 @@
+# Holdfast, built with GNU make.  `make help` lists what can be made.
+#
+#   DEPS=no            never look for packages, never install any
+#   CC=clang           another compiler
+#   SANITIZE=a,b       build with -fsanitize=a,b, into build/san-a-b
+#   SQLITE_DIR=DIR     build with the sqlite3.c and sqlite3.h in DIR, without npm
+#   WERROR=1           warnings are errors
+#   V=1                print the commands in full
+#   PREFIX= DESTDIR=   where `make install` puts things
+#   PORT=8080          where `make run` listens
+
+VERSION := 0.1.0
+
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+DEPS := yes
+SANITIZE :=
+SQLITE_DIR :=
+WERROR :=
+PREFIX := /usr/local
+DESTDIR :=
+PORT := 8080
+PYTHON := /usr/bin/python3
+
+# As many jobs as processors, unless -j was given.
+ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
+MAKEFLAGS += -j$(shell nproc)
+endif
+
+say = $(if $(V),,@echo '  $(1)  $@';)
+
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.DEFAULT_GOAL := all
+
+# ---------------------------------------------------------------- layout
+# B/holdfast is what users run.  B/test/holdfast is the same program with the
+# doors that tests need (-DHOLDFAST_TEST); only tests run it.  Both link the
+# one B/sqlite3.o.
+
+empty :=
+space := $(empty) $(empty)
+comma := ,
+B := build$(if $(SANITIZE),/san-$(subst $(comma),-,$(SANITIZE)))
+GEN := build/gen
+SQLITE := $(or $(SQLITE_DIR),build/sqlite)
+
+SRC := $(sort $(wildcard src/*.c src/*/*.c src/*/*/*.c))
+HDR := $(sort $(wildcard src/*.h src/*/*.h src/*/*/*.h))
+OBJ := $(SRC:src/%.c=$(B)/obj/%.o)
+TEST_OBJ := $(SRC:src/%.c=$(B)/test/obj/%.o)
+
+# tests/unit/test_X.c is a program; the other files there are linked into each.
+UNIT_SRC := $(sort $(wildcard tests/unit/*.c))
+UNIT_OBJ := $(UNIT_SRC:tests/unit/%.c=$(B)/test/unit/%.o)
+UNIT_HELP := $(filter-out $(B)/test/unit/test_%,$(UNIT_OBJ))
+UNIT_BIN := $(patsubst %.o,%,$(filter $(B)/test/unit/test_%,$(UNIT_OBJ)))
+
+# ----------------------------------------------------------------- flags
+
+WARN := -Wall -Wextra -Wshadow -Wconversion -Wvla -Wformat=2
+HARDEN := -fstack-protector-strong -fPIE
+ifdef SANITIZE
+HARDEN += -fno-omit-frame-pointer -fsanitize=$(SANITIZE) \
+	-fno-sanitize-recover=all
+else
+HARDEN += -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
+endif
+
+CFLAGS ?= -O2 -g
+LANG_FLAGS := -std=c11 -D_GNU_SOURCE -pthread
+INCLUDES := -Isrc -I$(GEN) -I$(SQLITE)
+DEFINES := -DHOLDFAST_VERSION='"$(VERSION)"'
+COMPILE = $(CC) $(LANG_FLAGS) $(INCLUDES) $(DEFINES) $(WARN) \
+	$(if $(WERROR),-Werror) $(CFLAGS) $(CPPFLAGS) $(HARDEN) -MMD -MP
+LINK = $(CC) -pie -pthread $(CFLAGS) $(HARDEN) $(LDFLAGS) \
+	-Wl,-z,relro,-z,now -Wl,--as-needed
+LIBS := -lmicrohttpd -ljansson -linih -lcurl -lcrypto -lxxhash -lm
+
+# What SQLite is built with.
+#   One connection is used by one thread at a time; connections may be many.
+SQLITE_FLAGS := -DSQLITE_THREADSAFE=2
+#   Pages and their use as tables, and the identity of a WAL snapshot: what
+#   copying and restoring stand on.
+SQLITE_FLAGS += -DSQLITE_ENABLE_DBPAGE_VTAB -DSQLITE_ENABLE_DBSTAT_VTAB \
+	-DSQLITE_ENABLE_SNAPSHOT
+#   What schemas of applications may contain, so that they can be checked.
+SQLITE_FLAGS += -DSQLITE_ENABLE_FTS3 -DSQLITE_ENABLE_FTS4 \
+	-DSQLITE_ENABLE_FTS5 -DSQLITE_ENABLE_RTREE -DSQLITE_ENABLE_GEOPOLY \
+	-DSQLITE_ENABLE_MATH_FUNCTIONS
+#   Databases come from elsewhere and may be hostile: no extensions, no file
+#   names as URIs, misuse is an error and not a crash, memory can be limited.
+SQLITE_FLAGS += -DSQLITE_OMIT_LOAD_EXTENSION -DSQLITE_TRUSTED_SCHEMA=0 \
+	-DSQLITE_DQS=0 -DSQLITE_USE_URI=0 -DSQLITE_ENABLE_API_ARMOR \
+	-DSQLITE_DEFAULT_MEMSTATUS=1 -DSQLITE_MAX_ATTACHED=2
+#   No temporary files of SQLite's own, no mapping of live files.
+SQLITE_FLAGS += -DSQLITE_TEMP_STORE=2 -DSQLITE_MAX_MMAP_SIZE=0
+#   What nobody uses.
+SQLITE_FLAGS += -DSQLITE_OMIT_DEPRECATED -DSQLITE_OMIT_SHARED_CACHE
+
+# ---------------------------------------------------------------- building
+
+.PHONY: all deps
+all: $(B)/holdfast ## build build/holdfast (the default)
+
+# Every package that the goals of this run need, in one go.
+DEPS_FOR := $(sort build \
+	$(if $(SQLITE_DIR)$(wildcard node_modules/.package-lock.json),,sqlite) \
+	$(if $(filter run try-run test,$(MAKECMDGOALS)),run) \
+	$(if $(filter test soak unit e2e try-run lint,$(MAKECMDGOALS)),test) \
+	$(if $(filter bench,$(MAKECMDGOALS)),run test bench))
+deps: ## install the Debian packages that are missing (as root)
+ifneq ($(DEPS),no)
+	@tools/deps $(DEPS_FOR)
+endif
+
+# Objects are made again when the flags change, not only when a file does.
+FLAGS := $(CC) $(LANG_FLAGS) $(INCLUDES) $(DEFINES) $(WARN) $(CFLAGS) \
+	$(CPPFLAGS) $(HARDEN) $(SQLITE_FLAGS)
+OLD_FLAGS := $(if $(wildcard $(B)/flags),$(file <$(B)/flags))
+ifneq ($(strip $(OLD_FLAGS)),$(strip $(FLAGS)))
+.PHONY: $(B)/flags
+endif
+$(B)/flags: export FLAGS := $(FLAGS)
+$(B)/flags:
+	@mkdir -p $(@D)
+	@echo "$$FLAGS" >$@
+
+$(B)/holdfast: $(B)/sqlite3.o $(OBJ)
+	$(call say,LINK)$(LINK) -o $@ $^ $(LIBS)
+
+$(B)/test/holdfast: $(B)/sqlite3.o $(TEST_OBJ)
+	$(call say,LINK)$(LINK) -o $@ $^ $(LIBS)
+
+$(B)/obj/%.o: src/%.c $(B)/flags | deps $(GEN)/openapi.h $(SQLITE)/sqlite3.h
+	@mkdir -p $(@D)
+	$(call say,CC  )$(COMPILE) -c -o $@ $<
+
+$(B)/test/obj/%.o: src/%.c $(B)/flags | deps $(GEN)/openapi.h $(SQLITE)/sqlite3.h
+	@mkdir -p $(@D)
+	$(call say,CC  )$(COMPILE) -DHOLDFAST_TEST -c -o $@ $<
+
+$(B)/test/unit/%.o: tests/unit/%.c $(B)/flags | deps $(GEN)/openapi.h $(SQLITE)/sqlite3.h
+	@mkdir -p $(@D)
+	$(call say,CC  )$(COMPILE) -DHOLDFAST_TEST -Itests/unit -c -o $@ $<
+
+$(UNIT_BIN): %: %.o $(UNIT_HELP) $(B)/sqlite3.o \
+		$(filter-out %/main.o,$(TEST_OBJ))
+	$(call say,LINK)$(LINK) -o $@ $^ $(LIBS) -lcmocka
+
+$(B)/sqlite3.o: $(SQLITE)/sqlite3.c $(B)/flags | deps
+	@mkdir -p $(@D)
+	$(call say,CC  )$(CC) -w -pthread $(CFLAGS) $(HARDEN) $(SQLITE_FLAGS) -c -o $@ $<
+
+-include $(OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(UNIT_OBJ:.o=.d)
+
+# The amalgamation stands in a package of the npm registry, pinned by version
+# and digest in package-lock.json; nothing else of it is used and none of its
+# scripts run.
+ifndef SQLITE_DIR
+NPM_SQLITE := node_modules/better-sqlite3/deps/sqlite3
+build/sqlite/sqlite3.c: node_modules/.package-lock.json
+	@mkdir -p $(@D)
+	cp $(NPM_SQLITE)/sqlite3.h $(NPM_SQLITE)/sqlite3.c $(@D)/
+	@touch $(@D)/sqlite3.h $@
+build/sqlite/sqlite3.h: build/sqlite/sqlite3.c ;
+node_modules/.package-lock.json: package-lock.json | deps
+	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+endif
+
+# The API description as a C array.
+$(GEN)/openapi.h: src/api/openapi.json
+	@mkdir -p $(@D)
+	@{ echo '/* Generated from $<. */'; \
+	   echo 'static const unsigned char openapi_json[] = {'; \
+	   od -An -v -tx1 $< | sed 's/ \(..\)/0x\1,/g'; \
+	   echo '};'; } >$@
+
+# ----------------------------------------------------------------- testing
+
+.PHONY: unit e2e soak
+
+# Each program runs in an empty folder of its own.
+unit: $(UNIT_BIN) ## run the unit tests
+	@for t in $(abspath $(UNIT_BIN)); do \
+	    d=$$(mktemp -d) && (cd $$d && $$t); status=$$?; rm -rf $$d; \
+	    [ $$status = 0 ] || { echo "$${t##*/} failed"; exit 1; }; \
+	done
+
+PYTEST = PYTHONDONTWRITEBYTECODE=1 HOLDFAST_BIN=$(abspath $(B)/test/holdfast) \
+	HOLDFAST_RELEASE_BIN=$(abspath $(B)/holdfast) \
+	$(PYTHON) -m pytest -p no:cacheprovider -q tests/e2e
+e2e: $(B)/holdfast $(B)/test/holdfast ## run the end-to-end tests
+	$(PYTEST) -m 'not soak'
+
+soak: $(B)/holdfast $(B)/test/holdfast ## run the long end-to-end tests
+	$(PYTEST) -m soak
+
+# ------------------------------------------------------------------- other
+
+.PHONY: clean help
+clean: ## remove what was built (not node_modules, not demo-data)
+	rm -rf build
+
+help: ## print this
+	@echo 'make [TARGET] [VARIABLE=VALUE…]'
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' Makefile | column -t -s '|'
+	@sed -n 's/^#   \([A-Z]*=.*\)/  \1/p' Makefile
