@@ -174,13 +174,26 @@ endif
 $(GEN)/openapi.h: src/api/openapi.json
 	@mkdir -p $(@D)
 	@{ echo '/* Generated from $<. */'; \
+	   echo '#include <stddef.h>'; \
 	   echo 'static const unsigned char openapi_json[] = {'; \
 	   od -An -v -tx1 $< | sed 's/ \(..\)/0x\1,/g'; \
-	   echo '};'; } >$@
+	   echo '};'; \
+	   echo 'static const size_t openapi_json_len = sizeof openapi_json;'; \
+	 } >$@
 
 # ----------------------------------------------------------------- testing
 
-.PHONY: unit e2e soak
+.PHONY: test unit e2e soak try-run
+
+# Everything, stage by stage, as CI runs it; the first that fails ends it.
+STAGES := $(if $(SANITIZE),all unit e2e,all lint unit e2e try-run)
+test: deps ## build, lint and run every test but the long ones
+	@for stage in $(STAGES); do \
+	    echo "== $$stage"; \
+	    $(MAKE) --no-print-directory DEPS=no WERROR=1 $$stage || \
+	        { echo "make test: $$stage failed"; exit 1; }; \
+	done
+	@echo "make test: all stages passed ($(STAGES))"
 
 # Each program runs in an empty folder of its own.
 unit: $(UNIT_BIN) ## run the unit tests
@@ -189,7 +202,8 @@ unit: $(UNIT_BIN) ## run the unit tests
 	    [ $$status = 0 ] || { echo "$${t##*/} failed"; exit 1; }; \
 	done
 
-PYTEST = PYTHONDONTWRITEBYTECODE=1 HOLDFAST_BIN=$(abspath $(B)/test/holdfast) \
+export PYTHONDONTWRITEBYTECODE := 1
+PYTEST = HOLDFAST_BIN=$(abspath $(B)/test/holdfast) \
 	HOLDFAST_RELEASE_BIN=$(abspath $(B)/holdfast) \
 	$(PYTHON) -m pytest -p no:cacheprovider -q tests/e2e
 e2e: $(B)/holdfast $(B)/test/holdfast ## run the end-to-end tests
@@ -198,13 +212,92 @@ e2e: $(B)/holdfast $(B)/test/holdfast ## run the end-to-end tests
 soak: $(B)/holdfast $(B)/test/holdfast ## run the long end-to-end tests
 	$(PYTEST) -m soak
 
-# ------------------------------------------------------------------- other
+try-run: $(B)/holdfast ## run the demo and the very lines it prints
+	@tools/try-run
 
-.PHONY: clean help
+# ----------------------------------------------------------------- linting
+# What looks at one file leaves a stamp in build/lint and is not repeated
+# until that file, a header or a rule changes.
+
+.PHONY: lint lint-format lint-cppcheck lint-scripts lint-rules
+LINT := build/lint
+LINT_SRC := $(SRC) $(UNIT_SRC)
+LINT_HDR := $(HDR) $(sort $(wildcard tests/unit/*.h))
+LINT_FLAGS = $(LANG_FLAGS) $(INCLUDES) -Itests/unit $(DEFINES) $(WARN) -Werror
+SCRIPTS_SH := $(sort $(shell grep -lE '^\#!/bin/(ba)?sh' .ci/run \
+	$$(find tools packaging -type f 2>/dev/null)))
+SCRIPTS_PY := $(sort $(shell grep -lE '^\#!/usr/bin/python3' \
+	$$(find tools tests -type f 2>/dev/null)) \
+	$(shell find tools tests -name '*.py'))
+
+lint: lint-format lint-rules lint-cppcheck lint-scripts \
+	$(LINT_SRC:%.c=$(LINT)/%.c.ok) $(LINT_HDR:%.h=$(LINT)/%.h.ok) ## check the rules, and look for faults
+
+lint-format: | deps
+	clang-format --dry-run -Werror $(LINT_SRC) $(LINT_HDR)
+
+lint-rules:
+	@tools/check-layers
+	@tools/check-size
+
+lint-cppcheck: | deps $(GEN)/openapi.h $(SQLITE)/sqlite3.h
+	@mkdir -p $(LINT)/cppcheck
+	cppcheck --quiet --error-exitcode=1 --std=c11 --inline-suppr \
+	    --enable=warning,performance,portability --library=posix,gnu \
+	    --suppressions-list=tools/cppcheck.suppress \
+	    --cppcheck-build-dir=$(LINT)/cppcheck -Isrc -D_GNU_SOURCE $(DEFINES) \
+	    src
+
+lint-scripts: | deps
+	shellcheck $(SCRIPTS_SH)
+	$(PYTHON) -m pyflakes $(SCRIPTS_PY)
+
+# Both compilers without a warning, and clang-tidy.
+$(LINT)/%.c.ok: %.c $(LINT_HDR) .clang-tidy Makefile \
+		| deps $(GEN)/openapi.h $(SQLITE)/sqlite3.h
+	@mkdir -p $(@D)
+	@echo '  LINT  $<'
+	@gcc $(LINT_FLAGS) -O2 -c -o /dev/null $<
+	@gcc $(LINT_FLAGS) -DHOLDFAST_TEST -fsyntax-only $<
+	@clang $(LINT_FLAGS) -fsyntax-only $<
+	@clang-tidy -quiet $< -- $(LINT_FLAGS) 2>/dev/null
+	@touch $@
+
+# Every header compiles alone.
+$(LINT)/%.h.ok: %.h $(LINT_HDR) Makefile | deps $(SQLITE)/sqlite3.h
+	@mkdir -p $(@D)
+	@gcc $(LINT_FLAGS) -fsyntax-only -x c $<
+	@touch $@
+
+# ------------------------------------------------- running and installing
+
+.PHONY: run bench install uninstall clean help
+
+run: $(B)/holdfast ## start a server on a demo database that is in use
+	@$(PYTHON) tools/demo/run --port $(PORT)
+
+bench: $(B)/holdfast ## measure; writes docs/performance.md
+	tools/bench/run
+
+BIN_DIR = $(DESTDIR)$(PREFIX)/bin
+MAN_DIR = $(DESTDIR)$(PREFIX)/share/man/man1
+DOC_DIR = $(DESTDIR)$(PREFIX)/share/doc/holdfast
+install: $(B)/holdfast ## install below PREFIX
+	install -d $(BIN_DIR) $(MAN_DIR) $(DOC_DIR)
+	install -m 755 $(B)/holdfast $(BIN_DIR)/holdfast
+	install -m 644 docs/holdfast.1 $(MAN_DIR)/holdfast.1
+	install -m 644 README.md LICENSE $(DOC_DIR)/
+
+uninstall: ## remove what install put there
+	rm -f $(BIN_DIR)/holdfast $(MAN_DIR)/holdfast.1
+	rm -f $(DOC_DIR)/README.md $(DOC_DIR)/LICENSE
+	-rmdir $(DOC_DIR)
+
 clean: ## remove what was built (not node_modules, not demo-data)
 	rm -rf build
 
 help: ## print this
 	@echo 'make [TARGET] [VARIABLE=VALUE…]'
-	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' Makefile | column -t -s '|'
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1 \2/p' Makefile | \
+	    while read -r target what; do printf '  %-10s %s\n' $$target "$$what"; done
 	@sed -n 's/^#   \([A-Z]*=.*\)/  \1/p' Makefile
