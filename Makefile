@@ -8,6 +8,7 @@
 #   V=1                print the commands in full
 #   PREFIX= DESTDIR=   where `make install` puts things
 #   PORT=8080          where `make run` listens
+#   DEMO_DATA=DIR      where `make run` keeps its data
 
 VERSION := 0.1.0
 
@@ -21,6 +22,7 @@ WERROR :=
 PREFIX := /usr/local
 DESTDIR :=
 PORT := 8080
+DEMO_DATA := demo-data
 PYTHON := /usr/bin/python3
 
 # As many jobs as processors, unless -j was given.
@@ -213,7 +215,7 @@ soak: $(B)/holdfast $(B)/test/holdfast ## run the long end-to-end tests
 	$(PYTEST) -m soak
 
 try-run: $(B)/holdfast ## run the demo and the very lines it prints
-	@tools/try-run
+	@MAKEFLAGS= tools/try-run $(MAKE) $(MAKEOVERRIDES) DEPS=no
 
 # ----------------------------------------------------------------- linting
 # What looks at one file leaves a stamp in build/lint and is not repeated
@@ -274,7 +276,7 @@ $(LINT)/%.h.ok: %.h $(LINT_HDR) Makefile | deps $(SQLITE)/sqlite3.h
 .PHONY: run bench install uninstall clean help
 
 run: $(B)/holdfast ## start a server on a demo database that is in use
-	@$(PYTHON) tools/demo/run --port $(PORT)
+	@$(PYTHON) tools/demo/run --port $(PORT) --data $(DEMO_DATA) --server $<
 
 bench: $(B)/holdfast ## measure; writes docs/performance.md
 	tools/bench/run
