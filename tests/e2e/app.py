@@ -94,7 +94,9 @@ def transfer(db, rng, number, seq):
     db.execute(move, (-amount, source))
     db.execute(move, (amount, target))
     db.execute("INSERT INTO journal VALUES(?,?)", (number, seq))
-    db.execute("INSERT INTO scratch(data) VALUES(randomblob(?))", (rng.randrange(3000),))
+    db.execute(
+        "INSERT INTO scratch(data) VALUES(randomblob(?))", (rng.randrange(3000),)
+    )
     if rng.randrange(20) == 0:
         db.execute("DELETE FROM scratch WHERE id<=(SELECT max(id)-60 FROM scratch)")
     db.execute("COMMIT")

@@ -46,7 +46,9 @@ def report():
 @pytest.fixture
 def seed():
     """A seed for random choices, printed; HOLDFAST_SEED sets it."""
-    value = os.environ.get("HOLDFAST_SEED") or str(random.SystemRandom().getrandbits(32))
+    value = os.environ.get("HOLDFAST_SEED") or str(
+        random.SystemRandom().getrandbits(32)
+    )
     print(f"HOLDFAST_SEED={value}")
     return value
 

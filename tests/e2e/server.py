@@ -36,6 +36,7 @@ ERROR_CODES = {
     413: {"PAYLOAD_TOO_LARGE"},
     414: {"URI_TOO_LONG"},
     415: {"UNSUPPORTED_MEDIA_TYPE"},
+    416: {"RANGE_NOT_SATISFIABLE"},
     422: {"VALIDATION_FAILED", "OPERATION_FAILED"},
     429: {"TOO_MANY_REQUESTS"},
     431: {"HEADERS_TOO_LARGE"},
@@ -52,7 +53,7 @@ SANITIZER = re.compile(
     rb"ERROR: (Address|Leak|Thread)Sanitizer|WARNING: ThreadSanitizer|runtime error:"
 )
 
-SEEN = set()  # (method, path without query, status)
+SEEN = {}  # (method, path without query, status): a response
 
 
 def wait_for(condition, what, deadline_s=None):
@@ -126,7 +127,7 @@ def check_response(method, path, response):
     assert response.header("X-Content-Type-Options") == "nosniff", response
     if response.status >= 400 and method != "HEAD":
         check_error_body(response)
-    SEEN.add((method, path.split("?")[0], response.status))
+    SEEN[method, path.split("?")[0], response.status] = response
 
 
 def parse_head(head):
@@ -301,7 +302,9 @@ class Server:
         return sorted(found)
 
     def log(self):
-        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+        return (
+            self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+        )
 
     def check_log(self):
         found = SANITIZER.search(self.log_path.read_bytes())
