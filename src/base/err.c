@@ -54,8 +54,8 @@ int err_sys(struct err *e, const char *fmt, ...)
     (void)snprintf(e->message + n, sizeof e->message - n, ": %s",
                    strerror(sys));
     if (e->code == ERR_NO_SPACE)
-        (void)snprintf(e->message, sizeof e->message,
-                       "the disk is full (%s)", strerror(sys));
+        (void)snprintf(e->message, sizeof e->message, "the disk is full (%s)",
+                       strerror(sys));
     return -1;
 }
 

@@ -13,22 +13,22 @@
 
 enum err_code {
     ERR_NONE = 0,
-    ERR_BAD_REQUEST,   /* malformed JSON, header, query or option */
-    ERR_FORBIDDEN,     /* not allowed to this caller */
-    ERR_NOT_FOUND,     /* no such backup, database or route */
-    ERR_CONFLICT,      /* exists already, or the state does not allow it */
-    ERR_INVALID,       /* a name or field breaks its rule */
-    ERR_TOO_LARGE,     /* larger than a limit of ours */
-    ERR_DAMAGED,       /* a database or backup proves damaged */
-    ERR_NOT_DATABASE,  /* a file that is no SQLite database */
-    ERR_ENCRYPTED,     /* a file that looks like an encrypted database */
-    ERR_BUSY,          /* locked past the deadline, or too much under way */
-    ERR_NO_SPACE,      /* the disk is full, or would be */
-    ERR_CANCELLED,     /* the service is stopping */
-    ERR_LIMIT,         /* a limited child ran into its limits */
-    ERR_UNREACHABLE,   /* the server of a command does not answer */
-    ERR_IO,            /* the operating system refused a file operation */
-    ERR_INTERNAL       /* a fault of ours */
+    ERR_BAD_REQUEST,  /* malformed JSON, header, query or option */
+    ERR_FORBIDDEN,    /* not allowed to this caller */
+    ERR_NOT_FOUND,    /* no such backup, database or route */
+    ERR_CONFLICT,     /* exists already, or the state does not allow it */
+    ERR_INVALID,      /* a name or field breaks its rule */
+    ERR_TOO_LARGE,    /* larger than a limit of ours */
+    ERR_DAMAGED,      /* a database or backup proves damaged */
+    ERR_NOT_DATABASE, /* a file that is no SQLite database */
+    ERR_ENCRYPTED,    /* a file that looks like an encrypted database */
+    ERR_BUSY,         /* locked past the deadline, or too much under way */
+    ERR_NO_SPACE,     /* the disk is full, or would be */
+    ERR_CANCELLED,    /* the service is stopping */
+    ERR_LIMIT,        /* a limited child ran into its limits */
+    ERR_UNREACHABLE,  /* the server of a command does not answer */
+    ERR_IO,           /* the operating system refused a file operation */
+    ERR_INTERNAL      /* a fault of ours */
 };
 
 struct err {

@@ -26,8 +26,7 @@ int file_open_dir(const char *path, struct err *e)
 
 int file_open_dir_at(int dir, const char *name, struct err *e)
 {
-    int fd = openat(dir, name,
-                    O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 
     if (fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP))
         return err_set(e, ERR_NOT_FOUND, "no such folder: %s", name);
@@ -51,9 +50,9 @@ int file_open_at(int dir, const char *name, int flags, struct err *e)
 {
     struct stat st;
     /* O_NONBLOCK: opening a FIFO must not wait for its other end. */
-    int fd = openat(dir, name,
-                    flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY,
-                    0600);
+    int fd =
+        openat(dir, name,
+               flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0600);
 
     if (fd < 0 && (errno == ENOENT || errno == ELOOP || errno == ENXIO))
         return err_set(e, ERR_NOT_FOUND, "no such file: %s", name);
@@ -104,8 +103,8 @@ int file_pread_some(int fd, void *buf, size_t n, uint64_t offset,
 
     *n_read = 0;
     while (*n_read < n) {
-        ssize_t r = pread(fd, p + *n_read, n - *n_read,
-                          (off_t)(offset + *n_read));
+        ssize_t r =
+            pread(fd, p + *n_read, n - *n_read, (off_t)(offset + *n_read));
 
         if (r < 0 && errno == EINTR)
             continue;
@@ -118,8 +117,7 @@ int file_pread_some(int fd, void *buf, size_t n, uint64_t offset,
     return 0;
 }
 
-int file_pread_all(int fd, void *buf, size_t n, uint64_t offset,
-                   struct err *e)
+int file_pread_all(int fd, void *buf, size_t n, uint64_t offset, struct err *e)
 {
     size_t got;
 

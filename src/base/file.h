@@ -43,8 +43,7 @@ int file_pwrite_all(int fd, const void *buf, size_t n, uint64_t offset,
                     struct err *e);
 
 /* file_pread_all: exactly n bytes; a short file is an error (ERR_IO). */
-int file_pread_all(int fd, void *buf, size_t n, uint64_t offset,
-                   struct err *e);
+int file_pread_all(int fd, void *buf, size_t n, uint64_t offset, struct err *e);
 
 /* file_pread_some: up to n bytes, fewer only at the end of the file. */
 int file_pread_some(int fd, void *buf, size_t n, uint64_t offset,

@@ -37,8 +37,8 @@ static int is_plain(const char *s)
     if (*s == '\0')
         return 0;
     for (; *s != '\0'; s++) {
-        if ((unsigned char)*s <= ' ' || *s == '"' || *s == '=' ||
-            *s == '\\' || *s == 127)
+        if ((unsigned char)*s <= ' ' || *s == '"' || *s == '=' || *s == '\\' ||
+            *s == 127)
             return 0;
     }
     return 1;

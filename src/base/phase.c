@@ -22,8 +22,8 @@ static void tell(const char *name)
     ssize_t r;
     int fd;
 
-    if (path == NULL || (fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC,
-                                   0600)) < 0)
+    if (path == NULL ||
+        (fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600)) < 0)
         return;
     (void)snprintf(text, sizeof text, "%-32s", name);
     r = pwrite(fd, text, 32, 0);

@@ -27,11 +27,7 @@ void backup_name_format(int64_t t, struct backup_name *name);
 
 enum backup_state { BACKUP_GOOD, BACKUP_SUSPECT };
 
-enum backup_origin {
-    ORIGIN_MANUAL,
-    ORIGIN_SAFETY,
-    ORIGIN_ADOPTED
-};
+enum backup_origin { ORIGIN_MANUAL, ORIGIN_SAFETY, ORIGIN_ADOPTED };
 
 enum proof_result { PROOF_NONE, PROOF_OK, PROOF_DAMAGED, PROOF_NOT_PROVEN };
 
@@ -46,7 +42,7 @@ struct facts {
     uint32_t page_size;    /* 0 while unknown */
     uint64_t n_pages;
     bool pin;
-    char *note;            /* NULL is none; the facts' own */
+    char *note; /* NULL is none; the facts' own */
     struct {
         enum proof_result result;
         int64_t at;
@@ -75,7 +71,6 @@ json_t *facts_to_json(const struct facts *f);
 
 /* facts_parse: strict; ERR_DAMAGED for anything facts_to_json would not
  * have written. */
-int facts_parse(const char *text, size_t len, struct facts *out,
-                struct err *e);
+int facts_parse(const char *text, size_t len, struct facts *out, struct err *e);
 
 #endif

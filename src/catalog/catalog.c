@@ -1,0 +1,216 @@
+/* The catalog: see catalog.h. */
+#include "catalog/catalog.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "base/phase.h"
+#include "sqlite/sq.h"
+
+#define FORMAT 1
+
+struct catalog {
+    pthread_mutex_t lock;
+    struct sqlite3 *db;
+};
+
+static const char schema[] =
+    "BEGIN IMMEDIATE;"
+    "CREATE TABLE database(name TEXT PRIMARY KEY, path TEXT) WITHOUT ROWID;"
+    "CREATE TABLE setting(key TEXT PRIMARY KEY, value TEXT NOT NULL)"
+    " WITHOUT ROWID;"
+    "CREATE TABLE adopted(database TEXT, filename TEXT, size INTEGER,"
+    " mtime_ns INTEGER, facts TEXT NOT NULL, PRIMARY KEY(database, filename))"
+    " WITHOUT ROWID;"
+    "PRAGMA user_version=1;"
+    "COMMIT";
+
+static int set_up(struct catalog *c, struct err *e)
+{
+    int64_t format;
+
+    if (sq_exec(c->db, "PRAGMA synchronous=EXTRA", e) != 0 ||
+        sq_int(c->db, "PRAGMA user_version", &format, e) != 0)
+        return -1;
+    if (format > FORMAT)
+        return err_set(e, ERR_CONFLICT,
+                       "holdfast.db has format %lld, written by a newer "
+                       "holdfast; this one knows formats up to %d",
+                       (long long)format, FORMAT);
+    if (format == 0)
+        return sq_exec(c->db, schema, e);
+    return 0;
+}
+
+int catalog_open(const char *data_path, struct catalog **out, struct err *e)
+{
+    struct catalog *c = xcalloc(1, sizeof *c);
+    char *path = xasprintf("%s/holdfast.db", data_path);
+    int rc = -1;
+
+    (void)pthread_mutex_init(&c->lock, NULL);
+    if (sq_open(path, &c->db, e) == 0 && set_up(c, e) == 0) {
+        *out = c;
+        c = NULL;
+        rc = 0;
+    } else {
+        (void)err_wrap(e, "the catalog");
+    }
+    catalog_close(c);
+    free(path);
+    return rc;
+}
+
+void catalog_close(struct catalog *c)
+{
+    if (c == NULL)
+        return;
+    sq_close(c->db);
+    (void)pthread_mutex_destroy(&c->lock);
+    free(c);
+}
+
+/* Run a statement with up to two texts; NULL binds NULL. */
+static int run(struct catalog *c, const char *sql, const char *a, const char *b,
+               struct err *e)
+{
+    struct sqlite3_stmt *st = NULL;
+    int rc = -1;
+
+    if (phase_enter("catalog.write", e) != 0)
+        return -1;
+    (void)pthread_mutex_lock(&c->lock);
+    if (sq_prepare(c->db, sql, &st, e) == 0) {
+        if (a != NULL)
+            sq_bind_text(st, 1, a);
+        if (b != NULL)
+            sq_bind_text(st, 2, b);
+        rc = sq_step(st, e) < 0 ? -1 : 0;
+    }
+    sq_finalize(st);
+    (void)pthread_mutex_unlock(&c->lock);
+    return rc == 0 ? 0 : err_wrap(e, "the catalog");
+}
+
+int catalog_list_databases(struct catalog *c, struct catalog_database **out,
+                           size_t *n, struct err *e)
+{
+    struct sqlite3_stmt *st = NULL;
+    struct catalog_database *list = NULL;
+    int row = -1;
+
+    *n = 0;
+    (void)pthread_mutex_lock(&c->lock);
+    if (sq_prepare(c->db, "SELECT name, path FROM database ORDER BY name", &st,
+                   e) == 0) {
+        while ((row = sq_step(st, e)) == 1) {
+            const char *path = sq_text(st, 1);
+
+            list = xrealloc(list, (*n + 1) * sizeof *list);
+            list[*n].name = xstrdup(sq_text(st, 0));
+            list[*n].path = path == NULL ? NULL : xstrdup(path);
+            (*n)++;
+        }
+    }
+    sq_finalize(st);
+    (void)pthread_mutex_unlock(&c->lock);
+    if (row < 0) {
+        catalog_databases_free(list, *n);
+        return err_wrap(e, "the catalog");
+    }
+    *out = list;
+    return 0;
+}
+
+void catalog_databases_free(struct catalog_database *list, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        free(list[i].name);
+        free(list[i].path);
+    }
+    free(list);
+}
+
+int catalog_put_database(struct catalog *c, const char *name, const char *path,
+                         struct err *e)
+{
+    return run(c, "INSERT OR REPLACE INTO database(name, path) VALUES(?1, ?2)",
+               name, path, e);
+}
+
+int catalog_delete_database(struct catalog *c, const char *name, struct err *e)
+{
+    return run(c, "DELETE FROM database WHERE name=?1", name, NULL, e);
+}
+
+/* The one text that a query gives, or NULL in *out. */
+static int one_text(struct catalog *c, const char *sql,
+                    const struct catalog_key *k, char **out, struct err *e)
+{
+    struct sqlite3_stmt *st = NULL;
+    int row = -1;
+
+    *out = NULL;
+    (void)pthread_mutex_lock(&c->lock);
+    if (sq_prepare(c->db, sql, &st, e) == 0) {
+        if (k != NULL) {
+            sq_bind_text(st, 1, k->database);
+            sq_bind_text(st, 2, k->filename);
+            sq_bind_int(st, 3, (int64_t)k->size_bytes);
+            sq_bind_int(st, 4, k->mtime_ns);
+        }
+        row = sq_step(st, e);
+        if (row == 1)
+            *out = xstrdup(sq_text(st, 0));
+    }
+    sq_finalize(st);
+    (void)pthread_mutex_unlock(&c->lock);
+    return row < 0 ? err_wrap(e, "the catalog") : 0;
+}
+
+int catalog_get_current(struct catalog *c, char **out, struct err *e)
+{
+    return one_text(c, "SELECT value FROM setting WHERE key='current'", NULL,
+                    out, e);
+}
+
+int catalog_put_current(struct catalog *c, const char *name, struct err *e)
+{
+    return run(c,
+               "INSERT OR REPLACE INTO setting(key, value) "
+               "VALUES('current', ?1)",
+               name, NULL, e);
+}
+
+int catalog_get_adopted(struct catalog *c, const struct catalog_key *k,
+                        char **out, struct err *e)
+{
+    return one_text(c,
+                    "SELECT facts FROM adopted WHERE database=?1 AND "
+                    "filename=?2 AND size=?3 AND mtime_ns=?4",
+                    k, out, e);
+}
+
+int catalog_put_adopted(struct catalog *c, const struct catalog_key *k,
+                        const char *facts, struct err *e)
+{
+    struct sqlite3_stmt *st = NULL;
+    int rc = -1;
+
+    (void)pthread_mutex_lock(&c->lock);
+    if (sq_prepare(c->db,
+                   "INSERT OR REPLACE INTO adopted(database, filename, size, "
+                   "mtime_ns, facts) VALUES(?1, ?2, ?3, ?4, ?5)",
+                   &st, e) == 0) {
+        sq_bind_text(st, 1, k->database);
+        sq_bind_text(st, 2, k->filename);
+        sq_bind_int(st, 3, (int64_t)k->size_bytes);
+        sq_bind_int(st, 4, k->mtime_ns);
+        sq_bind_text(st, 5, facts);
+        rc = sq_step(st, e) < 0 ? -1 : 0;
+    }
+    sq_finalize(st);
+    (void)pthread_mutex_unlock(&c->lock);
+    return rc == 0 ? 0 : err_wrap(e, "the catalog");
+}

@@ -1,0 +1,60 @@
+/*
+ * The catalog, DATA/holdfast.db: which databases are registered, which is the
+ * current one, and what was found out about adopted backups (a cache: the
+ * files themselves are the truth).  SQLite, synchronous=EXTRA: what a call has
+ * acknowledged survives a power cut.
+ *
+ * user_version is the format, 1 now.  A newer one is refused.
+ */
+#ifndef HOLDFAST_CATALOG_CATALOG_H
+#define HOLDFAST_CATALOG_CATALOG_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+struct catalog;
+
+/* catalog_open: open or make it.  All calls are safe from any thread. */
+int catalog_open(const char *data_path, struct catalog **out, struct err *e);
+void catalog_close(struct catalog *c); /* accepts NULL */
+
+/* ---- registered databases ---- */
+
+struct catalog_database {
+    char *name;
+    char *path; /* NULL: managed, below the data directory */
+};
+
+int catalog_list_databases(struct catalog *c, struct catalog_database **out,
+                           size_t *n, struct err *e);
+void catalog_databases_free(struct catalog_database *list, size_t n);
+int catalog_put_database(struct catalog *c, const char *name, const char *path,
+                         struct err *e);
+int catalog_delete_database(struct catalog *c, const char *name, struct err *e);
+
+/* ---- the current database ---- */
+
+/* catalog_get_current: a new string, or NULL in *out when none is set. */
+int catalog_get_current(struct catalog *c, char **out, struct err *e);
+int catalog_put_current(struct catalog *c, const char *name, struct err *e);
+
+/* ---- facts about adopted backups ---- */
+
+/* An adopted backup is known by name, size and mtime: a file that changes is
+ * another one. */
+struct catalog_key {
+    const char *database;
+    const char *filename;
+    uint64_t size_bytes;
+    int64_t mtime_ns;
+};
+
+/* catalog_get_adopted: the facts' text, new; NULL in *out when not known. */
+int catalog_get_adopted(struct catalog *c, const struct catalog_key *k,
+                        char **out, struct err *e);
+int catalog_put_adopted(struct catalog *c, const struct catalog_key *k,
+                        const char *facts, struct err *e);
+
+#endif

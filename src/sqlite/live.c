@@ -1,0 +1,222 @@
+/* A live database: see live.h. */
+#include "sqlite/live.h"
+
+#include <errno.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "sqlite/sq.h"
+#include "sqlite3.h"
+
+#ifndef CIFS_SUPER_MAGIC
+#define CIFS_SUPER_MAGIC 0xFF534D42
+#endif
+#ifndef SMB2_SUPER_MAGIC
+#define SMB2_SUPER_MAGIC 0xFE534D42
+#endif
+#ifndef FUSE_SUPER_MAGIC
+#define FUSE_SUPER_MAGIC 0x65735546
+#endif
+
+static bool on_network_fs(const char *path)
+{
+    struct statfs fs;
+
+    if (statfs(path, &fs) != 0)
+        return false;
+    switch ((unsigned long)fs.f_type & 0xffffffffUL) {
+    case NFS_SUPER_MAGIC:
+    case SMB_SUPER_MAGIC:
+    case CIFS_SUPER_MAGIC:
+    case SMB2_SUPER_MAGIC:
+    case FUSE_SUPER_MAGIC:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static uint64_t size_beside(const char *path, const char *suffix)
+{
+    char *name = xasprintf("%s%s", path, suffix);
+    struct stat st;
+    uint64_t size = 0;
+
+    if (lstat(name, &st) == 0)
+        size = (uint64_t)st.st_size;
+    free(name);
+    return size;
+}
+
+/*
+ * A file of another user: in WAL mode we would make its -wal and -shm, and
+ * an application locked out of them by our death would be our doing.
+ */
+static int check_owner(const struct live_opts *o, const struct stat *st,
+                       struct err *e)
+{
+    if (geteuid() == 0 || geteuid() == st->st_uid)
+        return 0;
+    return err_set_reason(
+        e, ERR_CONFLICT, "owner",
+        "the file of database %s belongs to uid %u, but the server runs as "
+        "uid %u: run it as that user (for example with User= in its systemd "
+        "unit) or as root",
+        o->label, (unsigned)st->st_uid, (unsigned)geteuid());
+}
+
+int live_stat(const struct live_opts *o, struct live_file *out, struct err *e)
+{
+    struct stat st;
+
+    memset(out, 0, sizeof *out);
+    if (lstat(o->path, &st) != 0) {
+        if (errno == ENOENT || errno == ENOTDIR)
+            return 0;
+        return err_sys(e, "cannot examine %s", o->path);
+    }
+    if (!S_ISREG(st.st_mode))
+        return err_set_reason(e, ERR_CONFLICT, "not_regular",
+                              "the file of database %s is not a regular file",
+                              o->label);
+    if (st.st_nlink > 1)
+        return err_set_reason(
+            e, ERR_CONFLICT, "hard_link",
+            "the file of database %s has %u names (hard links), which SQLite "
+            "cannot use safely: keep one",
+            o->label, (unsigned)st.st_nlink);
+    if (!o->allow_network_fs && on_network_fs(o->path))
+        return err_set_reason(
+            e, ERR_CONFLICT, "network_fs",
+            "database %s lies on a network filesystem, where SQLite's locks "
+            "cannot be relied on (--allow-network-fs overrides)",
+            o->label);
+    if (check_owner(o, &st, e) != 0)
+        return -1;
+    out->exists = true;
+    out->size_bytes = (uint64_t)st.st_size;
+    out->mtime_s = (int64_t)st.st_mtime;
+    out->uid = st.st_uid;
+    out->gid = st.st_gid;
+    out->dev = st.st_dev;
+    out->ino = st.st_ino;
+    out->wal_bytes = size_beside(o->path, "-wal");
+    out->wal_file = out->wal_bytes > 0;
+    out->journal_file = size_beside(o->path, "-journal") > 0;
+    return 0;
+}
+
+int live_connect(const struct live_opts *o, struct sqlite3 **out, struct err *e)
+{
+    /* No SQLITE_OPEN_CREATE: ATTACH uses these flags, and a live file that is
+     * not there must not appear. */
+    const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOFOLLOW;
+    struct sqlite3 *db = NULL;
+    sqlite3_stmt *attach = NULL;
+    int rc = sqlite3_open_v2(":memory:", &db, flags, NULL);
+
+    if (rc == SQLITE_OK)
+        rc = sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+    /* writable_schema: a schema that does not parse (or needs the
+     * application's own modules) is no error; its pages are copied as they
+     * are. */
+    if (rc == SQLITE_OK)
+        rc = sqlite3_exec(db,
+                          "PRAGMA trusted_schema=OFF;"
+                          "PRAGMA writable_schema=ON;"
+                          "PRAGMA wal_autocheckpoint=0",
+                          NULL, NULL, NULL);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_prepare_v2(db, "ATTACH ?1 AS live", -1, &attach, NULL);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_bind_text(attach, 1, o->path, -1, SQLITE_STATIC);
+    if (rc == SQLITE_OK && (rc = sqlite3_step(attach)) == SQLITE_DONE)
+        rc = SQLITE_OK;
+    (void)sqlite3_finalize(attach);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_exec(db, "PRAGMA live.cache_size=-2000", NULL, NULL, NULL);
+    if (rc != SQLITE_OK) {
+        (void)sq_fail(db, rc, e, "cannot open database %s", o->label);
+        (void)sqlite3_close(db);
+        return -1;
+    }
+    *out = db;
+    return 0;
+}
+
+/*
+ * Whether the WAL holds nothing: then a close may tidy up as SQLite does by
+ * itself, which removes -wal and -shm if nobody else has them open.
+ */
+static bool wal_is_empty(struct sqlite3 *db)
+{
+    sqlite3_file *wal = NULL;
+    sqlite3_int64 size = -1;
+
+    if (sqlite3_file_control(db, "live", SQLITE_FCNTL_JOURNAL_POINTER, &wal) !=
+            SQLITE_OK ||
+        wal == NULL || wal->pMethods == NULL)
+        return false;
+    return wal->pMethods->xFileSize(wal, &size) == SQLITE_OK && size == 0;
+}
+
+void live_disconnect(struct sqlite3 *db)
+{
+    if (db == NULL)
+        return;
+    if (wal_is_empty(db))
+        (void)sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, NULL);
+    (void)sqlite3_close_v2(db);
+}
+
+bool live_cancelled(const struct live_opts *o)
+{
+    return o->cancel != NULL && __atomic_load_n(o->cancel, __ATOMIC_ACQUIRE);
+}
+
+void live_wait_start(const struct live_opts *o, bool reading,
+                     struct live_wait *w)
+{
+    w->reading = reading;
+    w->deadline_ms = clock_monotonic_ms() + o->busy_timeout_ms;
+    w->pause_ms = 1;
+}
+
+/*
+ * Readers are kept out for long only by a big transaction, which has a
+ * journal, or by somebody who holds the exclusive lock for good.
+ */
+static bool locked_exclusively(const struct live_opts *o)
+{
+    return size_beside(o->path, "-journal") == 0;
+}
+
+int live_retry(const struct live_opts *o, struct live_wait *w, struct err *e)
+{
+    if (live_cancelled(o))
+        return err_set_reason(e, ERR_BUSY, "stopping",
+                              "the service is stopping");
+    if (clock_monotonic_ms() < w->deadline_ms) {
+        clock_sleep_ms(w->pause_ms);
+        if (w->pause_ms < 16)
+            w->pause_ms *= 2;
+        return 0;
+    }
+    if (w->reading && locked_exclusively(o))
+        return err_set_reason(
+            e, ERR_BUSY, "exclusive",
+            "an application keeps database %s locked exclusively (for "
+            "example by locking_mode=EXCLUSIVE); nothing else can read it",
+            o->label);
+    return err_set_reason(e, ERR_BUSY, "locked",
+                          "database %s stayed locked by another process past "
+                          "the busy timeout; nothing was changed",
+                          o->label);
+}

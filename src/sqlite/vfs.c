@@ -1,0 +1,235 @@
+/* Our VFS: see vfs.h. */
+#include "sqlite/vfs.h"
+
+#include <string.h>
+#include <sys/fsuid.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "sqlite3.h"
+
+struct shim_file {
+    sqlite3_file base;
+    uid_t uid; /* owner of the main database file; 0: nothing to change */
+    gid_t gid;
+};
+
+static sqlite3_vfs *real_vfs;
+
+static sqlite3_file *real_of(sqlite3_file *f)
+{
+    return (sqlite3_file *)(void *)((struct shim_file *)f + 1);
+}
+
+/* Become, for files only and this thread only, the owner of the database. */
+static void become(uid_t uid, gid_t gid)
+{
+    if (uid != 0) {
+        (void)setfsgid(gid);
+        (void)setfsuid(uid);
+    }
+}
+
+static void come_back(uid_t uid)
+{
+    if (uid != 0) {
+        (void)setfsuid(geteuid());
+        (void)setfsgid(getegid());
+    }
+}
+
+/* ---- file methods: hand on; only xShmMap does something ---- */
+
+static int shim_close(sqlite3_file *f)
+{
+    return real_of(f)->pMethods->xClose(real_of(f));
+}
+
+static int shim_read(sqlite3_file *f, void *p, int n, sqlite3_int64 at)
+{
+    return real_of(f)->pMethods->xRead(real_of(f), p, n, at);
+}
+
+static int shim_write(sqlite3_file *f, const void *p, int n, sqlite3_int64 at)
+{
+    return real_of(f)->pMethods->xWrite(real_of(f), p, n, at);
+}
+
+static int shim_truncate(sqlite3_file *f, sqlite3_int64 size)
+{
+    return real_of(f)->pMethods->xTruncate(real_of(f), size);
+}
+
+static int shim_sync(sqlite3_file *f, int flags)
+{
+    return real_of(f)->pMethods->xSync(real_of(f), flags);
+}
+
+static int shim_file_size(sqlite3_file *f, sqlite3_int64 *size)
+{
+    return real_of(f)->pMethods->xFileSize(real_of(f), size);
+}
+
+static int shim_lock(sqlite3_file *f, int level)
+{
+    return real_of(f)->pMethods->xLock(real_of(f), level);
+}
+
+static int shim_unlock(sqlite3_file *f, int level)
+{
+    return real_of(f)->pMethods->xUnlock(real_of(f), level);
+}
+
+static int shim_check_reserved(sqlite3_file *f, int *out)
+{
+    return real_of(f)->pMethods->xCheckReservedLock(real_of(f), out);
+}
+
+static int shim_control(sqlite3_file *f, int op, void *arg)
+{
+    return real_of(f)->pMethods->xFileControl(real_of(f), op, arg);
+}
+
+static int shim_sector_size(sqlite3_file *f)
+{
+    return real_of(f)->pMethods->xSectorSize(real_of(f));
+}
+
+static int shim_characteristics(sqlite3_file *f)
+{
+    return real_of(f)->pMethods->xDeviceCharacteristics(real_of(f));
+}
+
+static int shim_shm_map(sqlite3_file *f, int page, int size, int extend,
+                        void volatile **out)
+{
+    const struct shim_file *s = (struct shim_file *)f;
+    int rc;
+
+    become(s->uid, s->gid);
+    rc = real_of(f)->pMethods->xShmMap(real_of(f), page, size, extend, out);
+    come_back(s->uid);
+    if (s->uid != 0 && (rc & 0xff) == SQLITE_CANTOPEN)
+        rc = real_of(f)->pMethods->xShmMap(real_of(f), page, size, extend, out);
+    return rc;
+}
+
+static int shim_shm_lock(sqlite3_file *f, int offset, int n, int flags)
+{
+    return real_of(f)->pMethods->xShmLock(real_of(f), offset, n, flags);
+}
+
+static void shim_shm_barrier(sqlite3_file *f)
+{
+    real_of(f)->pMethods->xShmBarrier(real_of(f));
+}
+
+static int shim_shm_unmap(sqlite3_file *f, int delete_flag)
+{
+    return real_of(f)->pMethods->xShmUnmap(real_of(f), delete_flag);
+}
+
+/* Version 2: no memory mapping of a live database (docs/design.md). */
+static const sqlite3_io_methods shim_methods = {
+    .iVersion = 2,
+    .xClose = shim_close,
+    .xRead = shim_read,
+    .xWrite = shim_write,
+    .xTruncate = shim_truncate,
+    .xSync = shim_sync,
+    .xFileSize = shim_file_size,
+    .xLock = shim_lock,
+    .xUnlock = shim_unlock,
+    .xCheckReservedLock = shim_check_reserved,
+    .xFileControl = shim_control,
+    .xSectorSize = shim_sector_size,
+    .xDeviceCharacteristics = shim_characteristics,
+    .xShmMap = shim_shm_map,
+    .xShmLock = shim_shm_lock,
+    .xShmBarrier = shim_shm_barrier,
+    .xShmUnmap = shim_shm_unmap,
+};
+
+/* ---- opening ---- */
+
+/* The owner of the database that `path` is, or is the -wal or -journal of. */
+static void owner_of(const char *path, int flags, struct shim_file *s)
+{
+    char name[4096];
+    struct stat st;
+    size_t n = strlen(path);
+    size_t cut = 0;
+
+    if ((flags & SQLITE_OPEN_WAL) != 0)
+        cut = strlen("-wal");
+    else if ((flags & SQLITE_OPEN_MAIN_JOURNAL) != 0)
+        cut = strlen("-journal");
+    if (geteuid() != 0 || n <= cut || n - cut >= sizeof name)
+        return;
+    memcpy(name, path, n - cut);
+    name[n - cut] = '\0';
+    if (stat(name, &st) == 0 && st.st_uid != 0) {
+        s->uid = st.st_uid;
+        s->gid = st.st_gid;
+    }
+}
+
+static int open_real(const char *path, sqlite3_file *real, int flags, int *out)
+{
+    memset(real, 0, (size_t)real_vfs->szOsFile);
+    return real_vfs->xOpen(real_vfs, path, real, flags, out);
+}
+
+static int shim_open(sqlite3_vfs *vfs, const char *path, sqlite3_file *f,
+                     int flags, int *out_flags)
+{
+    struct shim_file *s = (struct shim_file *)f;
+    sqlite3_file *real = real_of(f);
+    int beside = flags & (SQLITE_OPEN_WAL | SQLITE_OPEN_MAIN_JOURNAL);
+    int out = 0;
+    int rc;
+
+    (void)vfs;
+    memset(s, 0, sizeof *s);
+    if (path != NULL && (beside || (flags & SQLITE_OPEN_MAIN_DB) != 0))
+        owner_of(path, flags, s);
+    if (beside && s->uid != 0) {
+        become(s->uid, s->gid);
+        rc = open_real(path, real, flags, &out);
+        come_back(s->uid);
+        /* A folder that the owner cannot use: as ourselves, then. */
+        if (rc == SQLITE_OK && (flags & SQLITE_OPEN_READWRITE) != 0 &&
+            (out & SQLITE_OPEN_READONLY) != 0) {
+            (void)real->pMethods->xClose(real);
+            rc = SQLITE_CANTOPEN;
+        }
+        if (rc != SQLITE_OK)
+            rc = open_real(path, real, flags, &out);
+    } else {
+        rc = open_real(path, real, flags, &out);
+    }
+    if (rc == SQLITE_OK)
+        f->pMethods = &shim_methods;
+    if (out_flags != NULL)
+        *out_flags = out;
+    return rc;
+}
+
+int vfs_register(struct err *e)
+{
+    static sqlite3_vfs shim;
+
+    if (real_vfs != NULL)
+        return 0;
+    real_vfs = sqlite3_vfs_find("unix");
+    if (real_vfs == NULL)
+        return err_set(e, ERR_INTERNAL, "SQLite has no unix VFS");
+    shim = *real_vfs;
+    shim.szOsFile = (int)sizeof(struct shim_file) + real_vfs->szOsFile;
+    shim.zName = "holdfast";
+    shim.pNext = NULL;
+    shim.xOpen = shim_open;
+    if (sqlite3_vfs_register(&shim, 1) != SQLITE_OK)
+        return err_set(e, ERR_INTERNAL, "SQLite refuses our VFS");
+    return 0;
+}

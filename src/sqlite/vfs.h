@@ -1,0 +1,15 @@
+/*
+ * Our VFS: SQLite's own "unix" with one addition.  A database's -wal, -shm
+ * and -journal are made as the owner of the database file, so that even when
+ * we die the moment after, an application under another user can open them.
+ * (SQLite gives such files to the owner too, but in a second step.)
+ */
+#ifndef HOLDFAST_SQLITE_VFS_H
+#define HOLDFAST_SQLITE_VFS_H
+
+#include "base/err.h"
+
+/* vfs_register: make it the process's default; more than once is harmless. */
+int vfs_register(struct err *e);
+
+#endif

@@ -1,0 +1,316 @@
+/* The folder of backups, reading and removing: see store.h. */
+#include "store/store.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "base/phase.h"
+#include "store/store_internal.h"
+
+#define SUSPECTS_KEPT 2
+
+struct store *store_new(int data_dir, int tmp_dir, const char *data_path,
+                        const char *name)
+{
+    struct store *st = xcalloc(1, sizeof *st);
+
+    st->data_dir = data_dir;
+    st->tmp_dir = tmp_dir;
+    st->data_path = xstrdup(data_path);
+    st->name = xstrdup(name);
+    st->dir = -1;
+    st->suspect = -1;
+    (void)pthread_mutex_init(&st->lock, NULL);
+    return st;
+}
+
+void store_free(struct store *st)
+{
+    if (st == NULL)
+        return;
+    file_close(&st->dir);
+    file_close(&st->suspect);
+    (void)pthread_mutex_destroy(&st->lock);
+    free(st->data_path);
+    free(st->name);
+    free(st);
+}
+
+static int open_dir(struct store *st, bool make, struct err *e)
+{
+    int backups;
+    int dir;
+
+    if (make)
+        backups = file_make_dir_at(st->data_dir, "backups", e);
+    else
+        backups = file_open_dir_at(st->data_dir, "backups", e);
+    if (backups < 0)
+        return -1;
+    dir = make ? file_make_dir_at(backups, st->name, e)
+               : file_open_dir_at(backups, st->name, e);
+    file_close(&backups);
+    return dir;
+}
+
+/* A folder that was removed and made again by hand is another one. */
+static bool still_there(int fd)
+{
+    struct stat s;
+
+    return fstat(fd, &s) == 0 && s.st_nlink > 0;
+}
+
+int store_dir(struct store *st, bool suspect, bool make, struct err *e)
+{
+    int fd = -1;
+
+    (void)pthread_mutex_lock(&st->lock);
+    if (st->dir >= 0 && !still_there(st->dir)) {
+        file_close(&st->dir);
+        file_close(&st->suspect);
+    }
+    if (st->suspect >= 0 && !still_there(st->suspect))
+        file_close(&st->suspect);
+    if (st->dir < 0)
+        st->dir = open_dir(st, make, e);
+    fd = st->dir;
+    if (fd >= 0 && suspect) {
+        if (st->suspect < 0)
+            st->suspect = make ? file_make_dir_at(st->dir, "suspect", e)
+                               : file_open_dir_at(st->dir, "suspect", e);
+        fd = st->suspect;
+    }
+    (void)pthread_mutex_unlock(&st->lock);
+    return fd;
+}
+
+void store_sibling(const struct backup_name *name, const char *ending,
+                   char out[SIBLING_SIZE])
+{
+    (void)snprintf(out, SIBLING_SIZE, "%.*s%s", BACKUP_NAME_LEN - 3, name->s,
+                   ending);
+}
+
+static bool exists_at(int dir, const char *name)
+{
+    struct stat s;
+
+    return fstatat(dir, name, &s, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
+}
+
+bool store_has(struct store *st, const struct backup_name *name)
+{
+    static const char *const endings[] = {".db", ".json", ".pending"};
+    struct err ignored;
+    char file[SIBLING_SIZE];
+
+    for (int suspect = 0; suspect < 2; suspect++) {
+        int dir = store_dir(st, suspect != 0, false, &ignored);
+
+        for (size_t i = 0; dir >= 0 && i < 3; i++) {
+            store_sibling(name, endings[i], file);
+            if (exists_at(dir, file))
+                return true;
+        }
+    }
+    return false;
+}
+
+static int no_such_backup(const struct backup_name *name, struct err *e)
+{
+    return err_set_reason(e, ERR_NOT_FOUND, "backup", "there is no backup %s",
+                          name->s);
+}
+
+int store_open(struct store *st, const struct backup_name *name, bool suspect,
+               struct err *e)
+{
+    int dir = store_dir(st, suspect, false, e);
+    int fd = -1;
+
+    if (dir >= 0)
+        fd = file_open_at(dir, name->s, O_RDONLY, e);
+    if (fd < 0 && e->code == ERR_NOT_FOUND)
+        (void)no_such_backup(name, e);
+    return fd;
+}
+
+char *store_path(const struct store *st, const struct backup_name *name,
+                 bool suspect)
+{
+    return xasprintf("%s/backups/%s/%s%s", st->data_path, st->name,
+                     suspect ? "suspect/" : "", name->s);
+}
+
+int store_get_facts(struct store *st, const struct backup_name *name,
+                    bool suspect, struct facts *out, struct err *e)
+{
+    struct buf text = {0};
+    char file[SIBLING_SIZE];
+    int dir = store_dir(st, suspect, false, e);
+    int rc = -1;
+
+    if (dir < 0)
+        return -1;
+    store_sibling(name, ".json", file);
+    if (file_read_small(dir, file, MAX_FACTS_BYTES, &text, e) == 0 &&
+        facts_parse(text.data, text.len, out, e) == 0) {
+        if (strcmp(out->name.s, name->s) == 0) {
+            rc = 0;
+        } else {
+            facts_fini(out);
+            (void)err_set(e, ERR_DAMAGED,
+                          "the facts beside backup %s are those of another",
+                          name->s);
+        }
+    }
+    buf_fini(&text);
+    return rc;
+}
+
+int store_put_facts(struct store *st, const struct facts *f, struct err *e)
+{
+    struct buf text = {0};
+    char file[SIBLING_SIZE];
+    json_t *o = facts_to_json(f);
+    int dir = store_dir(st, f->state == BACKUP_SUSPECT, true, e);
+    int rc = -1;
+
+    store_sibling(&f->name, ".json", file);
+    json_put(&text, o);
+    buf_puts(&text, "\n");
+    if (dir >= 0)
+        rc = file_write_durable(dir, file, text.data, text.len, e);
+    json_decref(o);
+    buf_fini(&text);
+    return rc;
+}
+
+int store_delete(struct store *st, const struct backup_name *name, bool suspect,
+                 struct err *e)
+{
+    char file[SIBLING_SIZE];
+    int dir = store_dir(st, suspect, false, e);
+
+    if (dir < 0 && e->code == ERR_NOT_FOUND)
+        return no_such_backup(name, e);
+    if (dir < 0 || phase_enter("delete.unlink", e) != 0)
+        return -1;
+    /* The backup first: facts without one are nothing, and start-up removes
+     * them, so that a crash in between has deleted the backup whole. */
+    if (unlinkat(dir, name->s, 0) != 0) {
+        if (errno == ENOENT)
+            return no_such_backup(name, e);
+        return err_sys(e, "cannot remove backup %s", name->s);
+    }
+    if (phase_enter("delete.facts", e) != 0)
+        return -1;
+    store_sibling(name, ".json", file);
+    if (file_unlink(dir, file, e) != 0)
+        return -1;
+    store_sibling(name, ".pending", file);
+    if (file_unlink(dir, file, e) != 0 || phase_enter("delete.sync", e) != 0)
+        return -1;
+    return file_sync(dir, e);
+}
+
+int store_set_aside(struct store *st, const struct facts *f, struct err *e)
+{
+    char json[SIBLING_SIZE];
+    int from = store_dir(st, false, false, e);
+    int to = from < 0 ? -1 : store_dir(st, true, true, e);
+
+    if (to < 0)
+        return -1;
+    store_sibling(&f->name, ".json", json);
+    /* Facts first, then the copy, then the old facts: at no moment is it
+     * listed as good again once it has moved. */
+    if (store_put_facts(st, f, e) != 0 ||
+        file_publish(from, f->name.s, to, f->name.s, e) != 0 ||
+        file_unlink(from, json, e) != 0 || file_sync(from, e) != 0)
+        return err_wrap(e, "setting backup %s aside", f->name.s);
+    return store_trim_suspects(st, e);
+}
+
+int store_trim_suspects(struct store *st, struct err *e)
+{
+    struct store_entry *all = NULL;
+    size_t n = 0;
+    size_t kept = 0;
+    int rc = store_scan(st, true, &all, &n, e);
+
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        if (all[i].suspect && ++kept > SUSPECTS_KEPT)
+            rc = store_delete(st, &all[i].name, true, e);
+    }
+    free(all);
+    return rc;
+}
+
+/* Files of ours that only a crash can leave: ".stage-…" and ".app_….tmp". */
+static bool is_leftover(const char *name)
+{
+    size_t n = strlen(name);
+
+    if (strncmp(name, ".stage-", 7) == 0)
+        return true;
+    return strncmp(name, ".app_", 5) == 0 && n > 4 &&
+           strcmp(name + n - 4, ".tmp") == 0;
+}
+
+/* app_….json or .pending whose .db is not there. */
+static bool is_orphan(int dir, const char *name)
+{
+    struct backup_name b;
+    char db[64];
+    int64_t t;
+    const char *dot = strrchr(name, '.');
+
+    if (dot == NULL || dot - name != BACKUP_NAME_LEN - 3 ||
+        (strcmp(dot, ".json") != 0 && strcmp(dot, ".pending") != 0))
+        return false;
+    (void)snprintf(db, sizeof db, "%.*s.db", (int)(dot - name), name);
+    return backup_name_parse(db, &b, &t) && !exists_at(dir, db);
+}
+
+static int clean_dir(int dir, struct err *e)
+{
+    int again = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *d = again < 0 ? NULL : fdopendir(again);
+    const struct dirent *ent;
+    bool removed = false;
+
+    if (d == NULL) {
+        file_close(&again);
+        return err_sys(e, "cannot read a folder of backups");
+    }
+    while ((ent = readdir(d)) != NULL) {
+        if (is_leftover(ent->d_name) || is_orphan(dir, ent->d_name))
+            removed = unlinkat(dir, ent->d_name, 0) == 0 || removed;
+    }
+    (void)closedir(d);
+    return removed ? file_sync(dir, e) : 0;
+}
+
+int store_clean(struct store *st, struct err *e)
+{
+    for (int suspect = 0; suspect < 2; suspect++) {
+        int dir = store_dir(st, suspect != 0, false, e);
+
+        if (dir < 0 && e->code != ERR_NOT_FOUND)
+            return -1;
+        if (dir >= 0 && clean_dir(dir, e) != 0)
+            return -1;
+    }
+    return 0;
+}

@@ -1,0 +1,251 @@
+/* Staging and publishing: see store.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "base/phase.h"
+#include "base/rand.h"
+#include "store/store_internal.h"
+
+struct stage {
+    int dir; /* borrowed */
+    char name[40];
+    char *path;
+    int fd;
+    int hash_fd;
+    bool published;
+};
+
+static bool same_filesystem(int a, int b)
+{
+    struct stat x;
+    struct stat y;
+
+    return fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_dev == y.st_dev;
+}
+
+static int open_scratch(struct stage *g, struct err *e)
+{
+    char name[48];
+
+    (void)snprintf(name, sizeof name, "%s.h", g->name);
+    g->hash_fd = file_open_at(g->dir, name, O_RDWR | O_CREAT | O_EXCL, e);
+    if (g->hash_fd < 0)
+        return -1;
+    return file_unlink(g->dir, name, e);
+}
+
+int store_stage(struct store *st, struct stage **out, struct err *e)
+{
+    struct stage *g = xcalloc(1, sizeof *g);
+    int dir;
+    char hex[17];
+
+    g->fd = -1;
+    g->hash_fd = -1;
+    dir = store_dir(st, false, true, e);
+    if (dir < 0)
+        goto fail;
+    rand_hex(hex, 8);
+    if (same_filesystem(dir, st->tmp_dir)) {
+        g->dir = st->tmp_dir;
+        (void)snprintf(g->name, sizeof g->name, "stage-%s", hex);
+        g->path = xasprintf("%s/tmp/%s", st->data_path, g->name);
+    } else {
+        g->dir = dir;
+        (void)snprintf(g->name, sizeof g->name, ".stage-%s", hex);
+        g->path =
+            xasprintf("%s/backups/%s/%s", st->data_path, st->name, g->name);
+    }
+    g->fd = file_open_at(g->dir, g->name, O_RDWR | O_CREAT | O_EXCL, e);
+    if (g->fd < 0 || open_scratch(g, e) != 0)
+        goto fail;
+    *out = g;
+    return 0;
+fail:
+    stage_free(g);
+    return -1;
+}
+
+int stage_fd(const struct stage *g)
+{
+    return g->fd;
+}
+
+int stage_hash_fd(const struct stage *g)
+{
+    return g->hash_fd;
+}
+
+const char *stage_path(const struct stage *g)
+{
+    return g->path;
+}
+
+void stage_free(struct stage *g)
+{
+    if (g == NULL)
+        return;
+    if (g->fd >= 0 && !g->published)
+        (void)unlinkat(g->dir, g->name, 0);
+    file_close(&g->fd);
+    file_close(&g->hash_fd);
+    free(g->path);
+    free(g);
+}
+
+/* When a step after the rename fails nothing may be acknowledged, and the
+ * name must not stay behind as a backup that nobody was told of. */
+static void take_back(int dir, const struct backup_name *name,
+                      const char *ending)
+{
+    char file[SIBLING_SIZE];
+
+    (void)unlinkat(dir, name->s, 0);
+    store_sibling(name, ending, file);
+    (void)unlinkat(dir, file, 0);
+}
+
+int store_publish(struct store *st, struct stage *g, const struct facts *f,
+                  struct err *e)
+{
+    bool suspect = f->state == BACKUP_SUSPECT;
+    int dir = store_dir(st, suspect, true, e);
+
+    if (dir < 0 || phase_enter("create.facts", e) != 0 ||
+        store_put_facts(st, f, e) != 0)
+        return -1;
+    g->published = true; /* from here on take_back cleans up */
+    if (phase_enter("create.publish", e) != 0 ||
+        file_publish(g->dir, g->name, dir, f->name.s, e) != 0 ||
+        phase_enter("create.published", e) != 0) {
+        (void)unlinkat(g->dir, g->name, 0);
+        if (e->code != ERR_CONFLICT)
+            take_back(dir, &f->name, ".json");
+        return -1;
+    }
+    return suspect ? store_trim_suspects(st, e) : 0;
+}
+
+/* ---- safety copies ---- */
+
+static void put_pending(struct buf *text, const struct facts *f,
+                        const char (*sums)[33], size_t n_sums)
+{
+    json_t *o = facts_to_json(f);
+
+    /* One line of facts, then one checksum a line, "-" for unknown. */
+    json_put(text, o);
+    buf_puts(text, "\n");
+    for (size_t i = 0; i < n_sums; i++) {
+        buf_puts(text, sums[i][0] != '\0' ? sums[i] : "-");
+        buf_puts(text, "\n");
+    }
+    json_decref(o);
+}
+
+int store_keep(struct store *st, struct stage *g, const struct facts *f,
+               const char (*sums)[33], size_t n_sums, struct err *e)
+{
+    struct buf text = {0};
+    char file[SIBLING_SIZE];
+    int dir = store_dir(st, false, true, e);
+    int rc = -1;
+
+    if (dir < 0)
+        return -1;
+    put_pending(&text, f, sums, n_sums);
+    store_sibling(&f->name, ".pending", file);
+    rc = file_write_durable(dir, file, text.data, text.len, e);
+    buf_fini(&text);
+    if (rc != 0)
+        return -1;
+    g->published = true;
+    if (file_publish(g->dir, g->name, dir, f->name.s, e) != 0) {
+        (void)unlinkat(g->dir, g->name, 0);
+        if (e->code != ERR_CONFLICT)
+            take_back(dir, &f->name, ".pending");
+        return -1;
+    }
+    return 0;
+}
+
+static int parse_sums(const char *text, const char *end, char (**sums)[33],
+                      size_t *n, struct err *e)
+{
+    size_t cap = (size_t)(end - text) / 2 + 1;
+
+    *n = 0;
+    *sums = xcalloc(cap, sizeof **sums);
+    while (text < end) {
+        const char *nl = memchr(text, '\n', (size_t)(end - text));
+        size_t len = nl == NULL ? 0 : (size_t)(nl - text);
+
+        if (len == 32) {
+            memcpy((*sums)[*n], text, 32);
+        } else if (len != 1 || *text != '-') {
+            free(*sums);
+            *sums = NULL;
+            return err_set(e, ERR_DAMAGED,
+                           "the checksums of a safety copy are damaged");
+        }
+        (*n)++;
+        text = nl + 1;
+    }
+    return 0;
+}
+
+int store_settle_read(struct store *st, const struct backup_name *name,
+                      struct facts *f, char (**sums)[33], size_t *n_sums,
+                      struct err *e)
+{
+    struct buf text = {0};
+    char file[SIBLING_SIZE];
+    const char *nl;
+    int dir = store_dir(st, false, false, e);
+    int rc = -1;
+
+    if (dir < 0)
+        return -1;
+    store_sibling(name, ".pending", file);
+    if (file_read_small(dir, file, MAX_PENDING_BYTES, &text, e) != 0)
+        goto done;
+    nl = text.len == 0 ? NULL : memchr(text.data, '\n', text.len);
+    if (nl == NULL ||
+        facts_parse(text.data, (size_t)(nl - text.data), f, e) != 0) {
+        (void)err_set(e, ERR_DAMAGED, "the facts of a safety copy are damaged");
+        goto done;
+    }
+    rc = parse_sums(nl + 1, text.data + text.len, sums, n_sums, e);
+    if (rc != 0)
+        facts_fini(f);
+done:
+    buf_fini(&text);
+    return rc;
+}
+
+int store_settle(struct store *st, const struct facts *f, struct err *e)
+{
+    char file[SIBLING_SIZE];
+    int dir = store_dir(st, false, false, e);
+
+    if (dir < 0)
+        return -1;
+    if (f->state == BACKUP_SUSPECT) {
+        if (store_set_aside(st, f, e) != 0)
+            return -1;
+    } else if (store_put_facts(st, f, e) != 0) {
+        return -1;
+    }
+    store_sibling(&f->name, ".pending", file);
+    if (file_unlink(dir, file, e) != 0)
+        return -1;
+    return file_sync(dir, e);
+}
