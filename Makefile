@@ -15,12 +15,12 @@ VERSION := 0.1.0
 ifeq ($(origin CC),default)
 CC := gcc
 endif
-DEPS := yes
+DEPS ?= yes
+SQLITE_DIR ?=
+PREFIX ?= /usr/local
+DESTDIR ?=
 SANITIZE :=
-SQLITE_DIR :=
 WERROR :=
-PREFIX := /usr/local
-DESTDIR :=
 PORT := 8080
 DEMO_DATA := demo-data
 PYTHON := /usr/bin/python3
@@ -207,7 +207,7 @@ unit: $(UNIT_BIN) ## run the unit tests
 export PYTHONDONTWRITEBYTECODE := 1
 PYTEST = HOLDFAST_BIN=$(abspath $(B)/test/holdfast) \
 	HOLDFAST_RELEASE_BIN=$(abspath $(B)/holdfast) \
-	$(PYTHON) -m pytest -p no:cacheprovider -q tests/e2e
+	$(PYTHON) -m pytest -q tests/e2e
 e2e: $(B)/holdfast $(B)/test/holdfast ## run the end-to-end tests
 	$(PYTEST) -m 'not soak'
 
@@ -226,11 +226,11 @@ LINT := build/lint
 LINT_SRC := $(SRC) $(UNIT_SRC)
 LINT_HDR := $(HDR) $(sort $(wildcard tests/unit/*.h))
 LINT_FLAGS = $(LANG_FLAGS) $(INCLUDES) -Itests/unit $(DEFINES) $(WARN) -Werror
-SCRIPTS_SH := $(sort $(shell grep -lE '^\#!/bin/(ba)?sh' .ci/run \
-	$$(find tools packaging -type f 2>/dev/null)))
-SCRIPTS_PY := $(sort $(shell grep -lE '^\#!/usr/bin/python3' \
-	$$(find tools tests -type f 2>/dev/null)) \
-	$(shell find tools tests -name '*.py'))
+SCRIPTS_SH = $(sort $(shell \
+	grep -lrE '^\#!/bin/(ba)?sh' .ci tools))
+SCRIPTS_PY = $(sort $(shell \
+	grep -lrE --exclude='*.py' '^\#!/usr/bin/python3' tools tests; \
+	find tools tests -name '*.py'))
 
 lint: lint-format lint-rules lint-cppcheck lint-scripts \
 	$(LINT_SRC:%.c=$(LINT)/%.c.ok) $(LINT_HDR:%.h=$(LINT)/%.h.ok) ## check the rules, and look for faults
@@ -293,7 +293,7 @@ install: $(B)/holdfast ## install below PREFIX
 uninstall: ## remove what install put there
 	rm -f $(BIN_DIR)/holdfast $(MAN_DIR)/holdfast.1
 	rm -f $(DOC_DIR)/README.md $(DOC_DIR)/LICENSE
-	-rmdir $(DOC_DIR)
+	rmdir $(DOC_DIR) 2>/dev/null || true
 
 clean: ## remove what was built (not node_modules, not demo-data)
 	rm -rf build
