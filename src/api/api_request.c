@@ -202,12 +202,17 @@ int api_body_fields(const struct http_request *rq, struct api_field *fields,
     int ret = -1;
     size_t len;
     const char *text = http_body(rq, &len);
-    json_t *v = json_parse(text, len, e);
+    json_t *v = NULL;
 
+    if (len == 0) {
+        (void)err_set(e, ERR_BAD_REQUEST, "a JSON object is needed as body");
+        goto done;
+    }
+    v = json_parse(text, len, e);
     if (v == NULL)
         goto done;
     if (!json_is_object(v)) {
-        (void)err_set(e, ERR_INVALID, "the body must be a JSON object");
+        (void)err_set(e, ERR_BAD_REQUEST, "the body must be a JSON object");
         goto done;
     }
     if (take_fields(v, fields, n, e) != 0)

@@ -40,8 +40,9 @@ struct api_call {
  * api_call_begin: check rq against *op and fill *c.  On -1 the request has
  * been answered:
  *   400  an unknown or repeated query parameter; a body that is no JSON
- *   422  a database name or filename that breaks its rule; a body that is
- *        not an empty object where no fields are known
+ *        object
+ *   422  a database name or filename that breaks its rule; a field in the
+ *        body where none are known
  */
 int api_call_begin(struct api_call *c, struct http_request *rq, void *ctx,
                    const struct api_operation *op);
@@ -73,8 +74,8 @@ struct api_field {
 /*
  * api_body_fields: the body as a JSON object of these fields and no others.
  * The values are borrowed from *body, which the caller gives back (it is set
- * on success only).  ERR_BAD_REQUEST for what is no JSON; ERR_INVALID for
- * what is no object, an unknown field, a wrong type, or a missing one.
+ * on success only).  ERR_BAD_REQUEST for what is no JSON object; ERR_INVALID
+ * for an unknown field, a wrong type, or a missing one.
  */
 int api_body_fields(const struct http_request *rq, struct api_field *fields,
                     size_t n, json_t **body, struct err *e);
