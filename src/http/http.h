@@ -8,28 +8,38 @@
  * thread.  A request is valid until its reply; the strings it hands out live
  * as long as it does.
  *
- * Refused here, before any handler, with the error body of http_reply_error:
- *   400 BAD_REQUEST      no or two Host headers, both Content-Length and
- *                        Transfer-Encoding, two Content-Lengths, %00 or a
- *                        broken percent escape or invalid UTF-8 in the path
- *                        or query, a control byte in the target
+ * Refused here, in this order and before any handler, with the error body of
+ * http_reply_error:
+ *   400 BAD_REQUEST      a control byte, a blank or a byte above 127 in the
+ *                        target, a broken percent escape, %00, or escapes
+ *                        that are not UTF-8
+ *   414 URI_TOO_LONG     request target over 8192 bytes
+ *   431 HEADERS_TOO_LARGE  over 64 header fields or 16 KiB of them
+ *   400 BAD_REQUEST      framing that two readers could understand in two
+ *                        ways: both Content-Length and Transfer-Encoding, two
+ *                        of either, a coding other than chunked, a header
+ *                        line folded or ended by a bare LF, a NUL byte
+ *   400 BAD_REQUEST      no Host, two, or a malformed one
  *   403 FORBIDDEN        a Host that is not ours; on a mutating method an
  *                        Origin that is not the Host's, or Sec-Fetch-Site
  *                        that is neither same-origin nor none
  *   404 NOT_FOUND        no such route (resource_type "route")
  *   405 METHOD_NOT_ALLOWED with Allow (HEAD goes with GET; OPTIONS is 405)
+ *   415 UNSUPPORTED_MEDIA_TYPE  a non-empty body that is not
+ *                        application/json on a route that takes a body
  *   413 PAYLOAD_TOO_LARGE  body over the route's max_body, known from
  *                        Content-Length before it is read, or counted
- *   414 URI_TOO_LONG     request target over 8192 bytes
- *   415 UNSUPPORTED_MEDIA_TYPE  a non-empty body that is not
- *                        application/json on a route that takes JSON
- *   431 HEADERS_TOO_LARGE  over 64 header fields or 16 KiB of them
- *   503 BUSY             stopping
- * What libmicrohttpd itself rejects (a broken request line) gets a bare
- * answer and a closed connection.
+ *   503 BUSY             stopping, with Retry-After and reason "stopping"
+ * The connection is closed after a refusal that leaves a body unread, and
+ * after each of the first five.
+ *
+ * libmicrohttpd itself answers barely, and closes, what it cannot parse (a
+ * broken request line, version, header line, chunk or Content-Length) and
+ * headers far above the limits here.
  *
  * Every response bears X-Request-Id, X-Content-Type-Options: nosniff and,
- * unless it says otherwise, Cache-Control: no-store.
+ * unless it says otherwise, Cache-Control: no-store.  Every request gives one
+ * log line, event=http.request, when its answer has been sent.
  */
 #ifndef HOLDFAST_HTTP_HTTP_H
 #define HOLDFAST_HTTP_HTTP_H
@@ -51,35 +61,40 @@ struct http_route {
     const char *method;  /* "GET", "POST", …; GET also answers HEAD */
     const char *pattern; /* "/api/v1/backup/{filename}/restore"; a {part}
                             matches one non-empty segment, percent-decoded;
-                            a decoded '/' never matches a part */
+                            a decoded '/' never matches a part.  Of several
+                            routes that match the first is taken. */
     http_handler *handler;
-    size_t max_body;     /* bytes of body accepted; 0: any body is 413 */
+    size_t max_body; /* bytes of body accepted; 0: any body is 413 */
 };
 
 struct http_opts {
-    const char *host;            /* numeric address to listen on */
-    uint16_t port;               /* 0: any free one, see http_server_port */
+    const char *host; /* numeric address to listen on */
+    uint16_t port;    /* 0: any free one, see http_server_port */
     const struct http_route *routes;
     size_t n_routes;
-    void *ctx;                   /* handed to every handler */
-    const char *const *hosts;    /* further names that are ours (--host) */
+    void *ctx;                /* handed to every handler */
+    const char *const *hosts; /* further names that are ours (--host) */
     size_t n_hosts;
-    unsigned max_connections;    /* 0: 4096 */
-    unsigned idle_timeout_s;     /* 0: 30 */
+    unsigned max_connections; /* 0: 4096; never over half the descriptors
+                                 that the process may open */
+    unsigned idle_timeout_s;  /* 0: 30 */
 };
 
-/* http_server_start: listen and answer.  The routes are borrowed until stop. */
+/* http_server_start: listen and answer.  The routes and ctx are borrowed until
+ * stop.  Fails with ERR_INVALID (host is no numeric address), ERR_CONFLICT
+ * (the address is taken) or ERR_IO. */
 int http_server_start(struct http_opts opts, struct http_server **out,
                       struct err *e);
 
 /* http_server_port: the port that it listens on. */
 uint16_t http_server_port(const struct http_server *s);
 
-/* http_server_quiesce: stop accepting; new requests on open connections get
- * 503; those under way go on.  Returns at once. */
+/* http_server_quiesce: answer new requests with 503; those under way go on.
+ * Returns at once. */
 void http_server_quiesce(struct http_server *s);
 
-/* http_server_stop: wait until every handler has replied, then close all. */
+/* http_server_stop: quiesce, wait until every handler has replied, give the
+ * replies five seconds to go out, then close all and free s.  Accepts NULL. */
 void http_server_stop(struct http_server *s);
 
 /* ---- the request ---- */
@@ -112,7 +127,8 @@ const char *http_body(const struct http_request *rq, size_t *len);
 
 struct http_headers; /* extra headers of a reply; NULL is none */
 struct http_headers *http_headers_new(void);
-/* http_headers_put: value bytes below 0x20 are replaced by '?'. */
+/* http_headers_put: control bytes in value are replaced by '?'.  A name that
+ * is there already is replaced. */
 void http_headers_put(struct http_headers *h, const char *name,
                       const char *value);
 /* The http_reply… functions take the headers over. */
@@ -121,18 +137,22 @@ void http_headers_put(struct http_headers *h, const char *name,
 void http_reply_json(struct http_request *rq, int status, json_t *v,
                      struct http_headers *h);
 
-/* http_reply_empty: a status without a body (204, 304). */
+/* http_reply_empty: a status without a body (204). */
 void http_reply_empty(struct http_request *rq, int status,
                       struct http_headers *h);
 
-/* http_reply_static: bytes that outlive the server (the OpenAPI document). */
+/* http_reply_static: bytes that outlive the server (the OpenAPI document).
+ * Here and in http_reply_shared a 304 leaves the bytes out, and says their
+ * length as RFC 9110 8.6 wants. */
 void http_reply_static(struct http_request *rq, int status,
                        const char *content_type, const void *bytes, size_t n,
                        struct http_headers *h);
 
 /*
  * A body shared by many replies, such as a long list that seldom changes:
- * counted references, the bytes are freed with the last.
+ * counted references, the bytes are freed with the last.  http_shared_new
+ * takes the bytes of the buffer and leaves it empty; http_reply_shared takes
+ * over one reference; http_shared_unref accepts NULL.
  */
 struct http_shared;
 struct http_shared *http_shared_new(struct buf *take);
@@ -147,7 +167,8 @@ void http_reply_shared(struct http_request *rq, int status,
  * ETag, Last-Modified and Content-Disposition; honours Range (one range; 206,
  * 416 with Content-Range; several ranges or another unit: the whole file, as
  * RFC 9110 14.2 allows), If-Range, If-None-Match (304) and HEAD.  The
- * descriptor is taken over and closed when the body has been sent.
+ * descriptor is taken over and closed when the body has been sent.  Such a
+ * reply is Cache-Control: private, no-cache.
  */
 struct http_file {
     int fd;
@@ -167,15 +188,16 @@ void http_reply_error(struct http_request *rq, int status, const char *code,
                       const char *message, json_t *details,
                       struct http_headers *h);
 
-/* ---- for tests and for the handlers of http itself ---- */
+/* ---- pure parsers ---- */
 
-/* http_range_parse: RFC 9110 14.1.2.  Returns 206 and *first and *n, 416, or
- * 200 for a header that is to be ignored. */
+/* http_range_parse: RFC 9110 14.1.2.  Returns 206 with *first and *n set, 416,
+ * or 200 for a header that is to be ignored (NULL, another unit, several
+ * ranges, not of the grammar). */
 int http_range_parse(const char *header, uint64_t size, uint64_t *first,
                      uint64_t *n);
 
-/* http_unescape: percent-decode s in place; false for a broken escape, a NUL
- * byte, or invalid UTF-8.  In a query '+' stays '+'. */
+/* http_unescape: percent-decode s in place; false, and s undefined, for a
+ * broken escape, %00, or what is not UTF-8.  '+' stays '+'. */
 bool http_unescape(char *s);
 
 #endif
