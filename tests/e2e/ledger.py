@@ -32,6 +32,12 @@ class Ledger:
         self.restored = [{}]  # R, beginning with the empty bank
         self.kept = []  # S
         self.windows = []  # acknowledged before the request, after the answer
+        self.first = [0] * n_writers
+
+    def begin(self, live, acked):
+        """Begin with this live journal instead, at rest after these commits."""
+        self.restored = [live]
+        self.first = list(acked)
 
     def add(self, restored, safety, before, after):
         """Note one restore: the journals of two files, and two counts."""
@@ -53,7 +59,7 @@ class Ledger:
         return {"lost": lost, "gaps": gaps}
 
     def count_lost(self, number):
-        lost, answered = 0, 0
+        lost, answered = 0, self.first[number]
         for i, (before, after) in enumerate(self.windows):
             kept = self.kept[i].get(number, set())
             later = kept
@@ -67,7 +73,7 @@ class Ledger:
         return lost
 
     def count_gaps(self, number):
-        gaps, last = 0, 0
+        gaps, last = 0, self.first[number]
         for restored, kept in zip(self.restored, self.kept):
             old = restored.get(number, set())
             new = kept.get(number, set())
