@@ -1,0 +1,254 @@
+"""Locks kept: no call of ours drops a lock that SQLite holds.
+
+A process loses all its POSIX locks on a file when it closes any descriptor on
+it; acknowledged commits then vanish.  An application's locks stay through
+every call; its commits stay when we have had the database open meanwhile; and
+a trace of the server's system calls shows no descriptor on a live file closed
+while a lock on that file is held.
+"""
+
+import collections
+import os
+import re
+import shutil
+import signal
+
+import pytest
+
+import dbfile
+from server import BACKUP, DATABASES
+
+
+def every_call(server, name):
+    """Each call of the API once, whatever it answers."""
+    paths = [
+        ("GET", "/healthz"),
+        ("GET", DATABASES),
+        ("GET", DATABASES + "/default"),
+        ("GET", DATABASES + "/current"),
+        ("GET", DATABASES + "/default/backups"),
+        ("GET", BACKUP),
+        ("POST", BACKUP),
+        ("GET", f"{BACKUP}/{name}"),
+        ("GET", f"{BACKUP}/{name}/download"),
+        ("POST", f"{BACKUP}/{name}/verify"),
+        ("POST", f"{BACKUP}/{name}/restore"),
+        ("DELETE", f"{BACKUP}/{name}"),
+        ("DELETE", DATABASES + "/default"),
+    ]
+    return {f"{m} {p}": server.request(m, p).status for m, p in paths}
+
+
+def locks_of(pid, folder):
+    """The lines of /proc/locks of a process on the files of a folder."""
+    inodes = {str(path.stat().st_ino) for path in folder.iterdir()}
+    found = []
+    with open("/proc/locks", encoding="ascii") as file:
+        for line in file:
+            fields = line.split()
+            if fields[4] == str(pid) and fields[5].split(":")[2] in inodes:
+                found.append(tuple(fields[1:4] + fields[5:]))
+    return sorted(found)
+
+
+@pytest.mark.parametrize("mode", dbfile.JOURNAL_MODES)
+def test_locks_of_the_application_stay(servers, shells, base, mode):
+    server = servers(args=["--busy-timeout", "1"])
+    live = server.prepare(dbfile.make(base / "x.db", journal=mode))
+    server.start()
+    name = server.create()["filename"]
+    application, other = shells(live), shells(live, 0)
+    application.sql("BEGIN IMMEDIATE")
+    application.sql("UPDATE item SET text='mine' WHERE id=1")
+    before = locks_of(application.pid, live.parent)
+    assert before
+    statuses = every_call(server, name)
+    assert statuses[f"POST {BACKUP}/{name}/restore"] == 503
+    assert statuses[f"GET {BACKUP}/{name}/download"] == 200
+    assert locks_of(application.pid, live.parent) == before
+    answer = other.ask("BEGIN IMMEDIATE")
+    assert "locked" in answer.get("error", ""), "another process could write"
+    application.sql("COMMIT")
+    assert dbfile.integrity(live) == "ok"
+
+
+@pytest.mark.parametrize("restore", [False, True], ids=["create", "restore"])
+def test_commits_stay_when_others_close(servers, shells, base, report, restore):
+    """Idle connection, our calls, another process closes, 50 commits, kill."""
+    server = servers()
+    live = server.prepare(dbfile.make(base / "x.db"))
+    server.start()
+    name = server.create()["filename"]
+    application = shells(live)
+    application.sql("INSERT INTO item(text) VALUES('before')")
+    server.create()
+    if restore:
+        server.restore(name)
+    server.create()
+    dbfile.execute(live, "INSERT INTO item(text) VALUES('other')")
+    for _ in range(50):
+        application.sql("INSERT INTO item(text) VALUES('acknowledged')")
+    application.kill()
+    count = "SELECT count(*) FROM item WHERE text='acknowledged'"
+    found = dbfile.query(live, count)[0][0]
+    report(f"Locks: {found} of 50 acknowledged rows visible")
+    assert found == 50
+
+
+# ---- the trace ----
+
+UNFINISHED = re.compile(r"^(\d+) +(\w+)\((.*) <unfinished \.\.\.>$")
+RESUMED = re.compile(r"^(\d+) +<\.\.\. (\w+) resumed>(.*)$")
+
+
+def whole_lines(lines):
+    """Put together the calls that strace tore apart, at their end."""
+    torn = {}
+    for line in lines:
+        unfinished, resumed = UNFINISHED.match(line), RESUMED.match(line)
+        if unfinished:
+            pid, name, start = unfinished.groups()
+            torn[pid] = (name, start)
+        elif resumed and resumed.group(1) in torn:
+            pid, name, rest = resumed.groups()
+            _, start = torn.pop(pid)
+            yield f"{pid} {name}({start}{rest}"
+        else:
+            yield line
+
+
+class Trace:
+    """Descriptors and locks of one process on the files beside a database."""
+
+    def __init__(self, prefix):
+        self.prefix = prefix
+        self.files = {}  # descriptor: path
+        self.locks = collections.defaultdict(set)  # path: locked ranges
+        self.opened = collections.Counter()
+        self.wrong = []
+
+    def feed(self, lines):
+        for line in whole_lines(lines):
+            match = re.match(r"^\d+ +(\w+)\((.*)\) += (-?\d+)", line)
+            if match:
+                self.call(match.group(1), match.group(2), int(match.group(3)))
+
+    def call(self, name, args, result):
+        if name in ("open", "openat", "openat2") and result >= 0:
+            self.on_open(args, result)
+        elif name == "close":
+            self.on_close(int(args))
+        elif name == "fcntl" and result == 0:
+            self.on_fcntl(args)
+        elif name in ("dup", "dup2", "dup3") and result >= 0:
+            number = int(args.split(",")[0])
+            if number in self.files:
+                self.wrong.append(f"a second descriptor on {self.files[number]}")
+
+    def on_open(self, args, result):
+        path = re.search(r'"([^"]*)"', args).group(1)
+        if path.startswith(self.prefix):
+            self.files[result] = path
+            self.opened[path] += 1
+        else:
+            self.files.pop(result, None)
+
+    def on_close(self, number):
+        path = self.files.pop(number, None)
+        if path is None:
+            return
+        others = path in self.files.values()
+        held = self.locks[path]
+        if held and (others or not path.endswith("-shm")):
+            self.wrong.append(f"closed {path} with locks {sorted(held)}")
+        held.clear()
+
+    def on_fcntl(self, args):
+        match = re.match(r"(\d+), F_(?:OFD_)?SETLKW?, \{(.*)\}", args)
+        if not match or int(match.group(1)) not in self.files:
+            return
+        path = self.files[int(match.group(1))]
+        kind = re.search(r"l_type=F_(\w+)", match.group(2)).group(1)
+        start = int(re.search(r"l_start=(\d+)", match.group(2)).group(1))
+        length = int(re.search(r"l_len=(\d+)", match.group(2)).group(1))
+        held = self.locks[path]
+        if kind != "UNLCK":
+            held.add((start, length))
+            return
+        end = start + length if length else float("inf")
+        for first, count in list(held):
+            if start <= first and first + count <= end:
+                held.discard((first, count))
+
+
+def test_control_trace_reports_a_dropped_lock():
+    lock = (
+        "fcntl(5, F_SETLK, {l_type=F_RDLCK, l_whence=SEEK_SET, l_start=1, l_len=9}) = 0"
+    )
+    lines = [
+        '7 openat(AT_FDCWD, "/d/app.db", O_RDWR) = 5',
+        "7 " + lock,
+        '8 openat(AT_FDCWD, "/d/app.db", O_RDONLY <unfinished ...>',
+        "8 <... openat resumed>) = 6",
+        "8 close(6) = 0",
+    ]
+    trace = Trace("/d/app.db")
+    trace.feed(lines)
+    assert trace.wrong
+    right = Trace("/d/app.db")
+    right.feed(lines[:2] + ["7 " + lock.replace("RDLCK", "UNLCK"), "7 close(5) = 0"])
+    assert not right.wrong and right.opened["/d/app.db"] == 1
+
+
+def traced_calls(server, shells, live):
+    """Calls with an application at work, while strace looks on."""
+    application = shells(live)
+    application.sql("INSERT INTO item(text) VALUES('x')")
+    name = server.create()["filename"]
+    server.restore(name)
+    application.sql("INSERT INTO item(text) VALUES('y')")
+    every_call(server, name)
+    application.close()
+    server.create()
+    server.restore(server.backups()[0])
+
+
+@pytest.mark.parametrize("mode", dbfile.JOURNAL_MODES)
+def test_no_descriptor_is_closed_under_a_lock(servers, shells, base, mode, report):
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    output = base / "trace"
+    calls = "trace=open,openat,openat2,close,fcntl,dup,dup2,dup3,clone,clone3"
+    server = servers(wrapper=["strace", "-f", "-o", str(output), "-e", calls])
+    live = server.prepare(dbfile.make(base / "x.db", rows=2000, journal=mode))
+    server.start()
+    traced_calls(server, shells, live)
+    for pid in server.children():
+        os.kill(pid, signal.SIGTERM)
+    server.join(0)
+    main, traces = split_by_process(output, str(live))
+    assert traces[main].opened[str(live)] >= 4, traces[main].opened
+    wrong = {pid: trace.wrong for pid, trace in traces.items() if trace.wrong}
+    report(f"Locks, {mode}: {sum(traces[main].opened.values())} opens of live files")
+    assert not wrong
+
+
+def split_by_process(output, prefix):
+    """A Trace for each process: its threads share the table of descriptors."""
+    lines = list(whole_lines(output.read_text().splitlines()))
+    parent = {}
+    for line in lines:
+        match = re.match(r"^(\d+) +clone3?\((.*)\) += (\d+)", line)
+        if match and "CLONE_FILES" in match.group(2):
+            parent[match.group(3)] = match.group(1)
+    by_process = collections.defaultdict(list)
+    for line in lines:
+        pid = line.split(None, 1)[0]
+        while pid in parent:
+            pid = parent[pid]
+        by_process[pid].append(line)
+    traces = {}
+    for pid, found in by_process.items():
+        traces[pid] = Trace(prefix)
+        traces[pid].feed(found)
+    return lines[0].split(None, 1)[0], traces
