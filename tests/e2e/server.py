@@ -225,7 +225,7 @@ class Server:
             self.process = subprocess.Popen(
                 self.command(),
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=subprocess.DEVNULL,
                 stderr=log,
                 env=self.environment(env),
                 start_new_session=True,

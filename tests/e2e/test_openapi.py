@@ -372,6 +372,14 @@ def provoke_conflicts(p, base):
     link.unlink()
 
 
+def accepts(server):
+    try:
+        server.connect().close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
 def provoke_stopping(p, shells):
     """503 everywhere: requests on open connections while it is stopping."""
     server = p.server
@@ -388,7 +396,7 @@ def provoke_stopping(p, shells):
     held.sendall(f"POST {BACKUP} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     wait_for(lambda: server.phase() not in ("", "api.health"), "the create to begin")
     server.process.terminate()
-    wait_for(lambda: "stopping" in server.log(), "the log to say that it stops")
+    wait_for(lambda: not accepts(server), "the server to accept no more")
     for sock, method, template in asked:
         path = template.replace("{filename}", ABSENT).replace("{name}", "default")
         sock.sendall(f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())

@@ -1,0 +1,146 @@
+"""Long runs, chosen with -m soak: more kills, more load, for longer.
+
+HOLDFAST_SOAK_S says how many seconds each of them takes (600 by default).
+"""
+
+import collections
+import os
+import random
+import threading
+import time
+
+import pytest
+
+import app
+import dbfile
+from server import BACKUP, DATABASES, wait_for
+from test_kill import Campaign, Falls, make_database, make_plan
+from test_p3_restore import ByServer, Ledger, journal, restore_once
+
+SOAK_S = float(os.environ.get("HOLDFAST_SOAK_S", "600"))
+pytestmark = pytest.mark.soak
+
+
+def resident_kib(server):
+    with open(f"/proc/{server.process.pid}/status", encoding="ascii") as file:
+        for line in file:
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1])
+    raise AssertionError("no VmRSS")
+
+
+@pytest.mark.parametrize("mode", dbfile.JOURNAL_MODES)
+def test_restores_for_a_long_time(servers, report, seed, mode):
+    """No commit lost, memory and descriptors level, the WAL bounded."""
+    server = servers()
+    live = server.live()
+    live.parent.mkdir(parents=True, mode=0o700)
+    app.make_bank(live, mode, 4096, 0)
+    server.start()
+    rng = random.Random(seed)
+    way = ByServer(server)
+    end = time.monotonic() + SOAK_S
+    with app.Bank(live, server.base, seed) as bank:
+        ledger, names = app_ledger(bank), [way.create()]
+        level = None
+        while time.monotonic() < end:
+            bank.progress(2, wait_for)
+            names.append(restore_once(way, bank, ledger, rng.choice(names)))
+            if rng.randrange(3) == 0:
+                names.append(way.create())
+            while len(names) > 20:
+                server.remove(names.pop(0))
+            if len(ledger.windows) == 50:
+                level = (resident_kib(server), len(server.descriptors()))
+        seen = bank.stop()
+    ledger.close(journal(live, readonly=False), seen["commits"])
+    wait_for(lambda: len(server.descriptors()) <= level[1] + 2, "descriptors to close")
+    grown = resident_kib(server) - level[0]
+    report(f"Soak, {mode}: {len(ledger.windows)} restores, {ledger.count()}")
+    report(f"Soak, {mode}: memory grew by {grown} KiB since the 50th")
+    assert seen["mixed"] == [] and seen["errors"] == []
+    assert ledger.count() == {"lost": 0, "gaps": 0}
+    assert grown < 4096
+
+
+def app_ledger(bank):
+    return Ledger(len(bank.writers))
+
+
+@pytest.mark.parametrize("mode", dbfile.JOURNAL_MODES)
+def test_kill_for_a_long_time(servers, shells, base, report, seed, mode):
+    rng = random.Random(f"{seed}-{mode}")
+    falls = Falls()
+    server = servers()
+    server.prepare(make_database(base / "x.db", mode))
+    server.start()
+    campaign = Campaign(server, shells(server.live()), rng, falls)
+    end = time.monotonic() + SOAK_S
+    while time.monotonic() < end:
+        campaign.run(make_plan(rng))
+    for line in falls.lines():
+        report(f"Soak, {mode}: {line}")
+
+
+def test_load_on_five_databases(servers, report, seed):
+    """Every call at once; killed now and then; all lists good at the end."""
+    server = servers().start()
+    names = [f"db{i}" for i in range(5)]
+    for name in names:
+        assert server.post(DATABASES, {"name": name}).status == 201
+        dbfile.make(server.live(name), rows=3000)
+    counts = collections.Counter()
+    end = time.monotonic() + SOAK_S
+    rng = random.Random(seed)
+    kills = 0
+    while time.monotonic() < end:
+        stop = threading.Event()
+        threads = [
+            threading.Thread(target=load, args=(server, names, stop, counts, i))
+            for i in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        stop.wait(rng.uniform(0.05, 2))
+        server.process.kill()
+        stop.set()
+        for thread in threads:
+            thread.join()
+        server.wait_killed()
+        kills += 1
+        server.start()
+        for name in names:
+            assert dbfile.integrity(server.live(name)) == "ok"
+            for backup in server.backups(name)[:3]:
+                dbfile.assert_backup_ok(server.backup_path(backup, name))
+            for backup in server.backups(name)[10:]:
+                server.remove(backup, name)
+        assert os.listdir(server.data / "tmp") == []
+    report(f"Soak, load: {kills} kills, {dict(counts)}")
+
+
+def load(server, names, stop, counts, number):
+    """One client: random calls until the server is gone."""
+    rng = random.Random(number)
+    while not stop.is_set():
+        database = rng.choice(names)
+        try:
+            listed = server.backups(database)
+            backup = rng.choice(listed) if listed else "app_20200101_000000.db"
+            method, tail = rng.choice(
+                [
+                    ("POST", ""),
+                    ("POST", f"/{backup}/restore"),
+                    ("POST", f"/{backup}/verify"),
+                    ("GET", f"/{backup}/download"),
+                    ("DELETE", f"/{backup}"),
+                ]
+            )
+            response = server.request(method, f"{BACKUP}{tail}?database={database}")
+            counts[response.status] += 1
+            assert response.status in (200, 404, 409, 503), response
+        except (OSError, AssertionError) as error:
+            if not stop.is_set() and isinstance(error, AssertionError):
+                raise
+        except Exception:  # the connection ended in the middle of an answer
+            pass
