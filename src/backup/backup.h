@@ -12,13 +12,13 @@
 /* What a finished operation hands to `done`; valid during the call. */
 struct backup_answer {
     char database[DATABASE_NAME_SIZE];
-    struct backup_name name;      /* the backup made, restored, deleted, … */
+    struct backup_name name; /* the backup made, restored, deleted, … */
     uint64_t size_bytes;
     int64_t created_at;
-    struct backup_name safety;    /* restore: "" when there was nothing to
-                                     keep */
-    const struct facts *facts;    /* create and verify: details; else NULL */
-    int fd;                       /* fetch: open file; done takes it over */
+    struct backup_name safety; /* restore: "" when there was nothing to
+                                  keep */
+    const struct facts *facts; /* create and verify: details; else NULL */
+    int fd;                    /* fetch: open file; done takes it over */
 };
 
 /* e is NULL on success, and then `a` is set. */

@@ -13,7 +13,7 @@
 
 struct database_info {
     char name[DATABASE_NAME_SIZE];
-    char *path;            /* absolute; the info's own */
+    char *path; /* absolute; the info's own */
     bool managed;
     bool exists;           /* the file is there */
     uint64_t size_bytes;   /* 0 if not */

@@ -21,7 +21,7 @@
 struct service;
 
 struct service_opts {
-    const char *data_dir;             /* made (0700) if it is not there */
+    const char *data_dir;              /* made (0700) if it is not there */
     const char *const *database_roots; /* folders that registered paths from
                                           the API must lie below */
     size_t n_database_roots;
@@ -31,9 +31,9 @@ struct service_opts {
     unsigned max_stall_ms;    /* 0: no limit; else a restore is refused when
                                  writers would wait longer */
     bool allow_network_fs;
-    bool background;          /* hash and check adopted backups (a server
-                                 does, a command does not) */
-    struct guard *guard;      /* borrowed */
+    bool background;     /* hash and check adopted backups (a server
+                            does, a command does not) */
+    struct guard *guard; /* borrowed */
 };
 
 /*

@@ -62,9 +62,13 @@ int live_copy_raw(const struct live_opts *o, struct outfile *out,
     sqlite3_int64 size = 0;
     int rc = -1;
 
-    if (live_connect(o, &db, e) != 0)
-        return -1;
-    if (sqlite3_file_control(db, "live", SQLITE_FCNTL_FILE_POINTER, &f) !=
+    /* Not live_connect: reading its schema is what fails. */
+    if (sqlite3_open_v2(o->path, &db,
+                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOFOLLOW,
+                        NULL) != SQLITE_OK ||
+        sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL) !=
+            SQLITE_OK ||
+        sqlite3_file_control(db, "main", SQLITE_FCNTL_FILE_POINTER, &f) !=
             SQLITE_OK ||
         f->pMethods->xFileSize(f, &size) != SQLITE_OK) {
         (void)err_set(e, ERR_IO, "cannot read the file of database %s",
@@ -89,6 +93,6 @@ int live_copy_raw(const struct live_opts *o, struct outfile *out,
     *n_bytes = (uint64_t)size;
     rc = outfile_finish(out, (uint64_t)size, e);
 done:
-    live_disconnect(db);
+    (void)sqlite3_close(db);
     return rc;
 }

@@ -113,42 +113,67 @@ int live_stat(const struct live_opts *o, struct live_file *out, struct err *e)
     return 0;
 }
 
+static int set_policy(struct sqlite3 *db)
+{
+    int rc = sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+
+    if (rc != SQLITE_OK)
+        return rc;
+    /* writable_schema: a schema that does not parse (or needs the
+     * application's own modules) is no error; its pages are copied as they
+     * are. */
+    return sqlite3_exec(db,
+                        "PRAGMA trusted_schema=OFF;"
+                        "PRAGMA writable_schema=ON;"
+                        "PRAGMA wal_autocheckpoint=0",
+                        NULL, NULL, NULL);
+}
+
+/* ATTACH reads the schema, for which it needs a lock. */
+static int attach(struct sqlite3 *db, const struct live_opts *o, struct err *e)
+{
+    struct live_wait wait;
+    sqlite3_stmt *st = NULL;
+    int rc;
+
+    live_wait_start(o, true, &wait);
+    for (;;) {
+        rc = sqlite3_prepare_v2(db, "ATTACH ?1 AS live", -1, &st, NULL);
+        if (rc == SQLITE_OK)
+            rc = sqlite3_bind_text(st, 1, o->path, -1, SQLITE_STATIC);
+        if (rc == SQLITE_OK && (rc = sqlite3_step(st)) == SQLITE_DONE)
+            rc = SQLITE_OK;
+        (void)sqlite3_finalize(st);
+        if (rc == SQLITE_OK)
+            return 0;
+        (void)sq_fail(db, rc, e, "cannot open database %s", o->label);
+        if (e->code != ERR_BUSY || live_retry(o, &wait, e) != 0)
+            return -1;
+    }
+}
+
 int live_connect(const struct live_opts *o, struct sqlite3 **out, struct err *e)
 {
     /* No SQLITE_OPEN_CREATE: ATTACH uses these flags, and a live file that is
      * not there must not appear. */
     const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOFOLLOW;
     struct sqlite3 *db = NULL;
-    sqlite3_stmt *attach = NULL;
     int rc = sqlite3_open_v2(":memory:", &db, flags, NULL);
 
     if (rc == SQLITE_OK)
-        rc = sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
-    /* writable_schema: a schema that does not parse (or needs the
-     * application's own modules) is no error; its pages are copied as they
-     * are. */
-    if (rc == SQLITE_OK)
-        rc = sqlite3_exec(db,
-                          "PRAGMA trusted_schema=OFF;"
-                          "PRAGMA writable_schema=ON;"
-                          "PRAGMA wal_autocheckpoint=0",
-                          NULL, NULL, NULL);
-    if (rc == SQLITE_OK)
-        rc = sqlite3_prepare_v2(db, "ATTACH ?1 AS live", -1, &attach, NULL);
-    if (rc == SQLITE_OK)
-        rc = sqlite3_bind_text(attach, 1, o->path, -1, SQLITE_STATIC);
-    if (rc == SQLITE_OK && (rc = sqlite3_step(attach)) == SQLITE_DONE)
-        rc = SQLITE_OK;
-    (void)sqlite3_finalize(attach);
-    if (rc == SQLITE_OK)
-        rc = sqlite3_exec(db, "PRAGMA live.cache_size=-2000", NULL, NULL, NULL);
+        rc = set_policy(db);
     if (rc != SQLITE_OK) {
-        (void)sq_fail(db, rc, e, "cannot open database %s", o->label);
-        (void)sqlite3_close(db);
-        return -1;
+        (void)sq_fail(db, rc, e, "cannot open SQLite");
+        goto fail;
     }
+    if (attach(db, o, e) != 0 ||
+        sq_exec(db, "PRAGMA live.cache_size=-2000", e) != 0)
+        goto fail;
     *out = db;
     return 0;
+fail:
+    (void)sqlite3_close(db);
+    return -1;
 }
 
 /*

@@ -55,9 +55,29 @@ const char *proof_result_name(enum proof_result r)
     return result_names[r];
 }
 
+/* Text that is no UTF-8 (a name in a hostile file) keeps its ASCII part. */
+static json_t *ascii(const char *s)
+{
+    char *copy = xstrdup(s);
+    json_t *v;
+
+    for (char *p = copy; *p != '\0'; p++) {
+        if ((unsigned char)*p > 0x7f)
+            *p = '?';
+    }
+    v = json_string(copy);
+    free(copy);
+    return v;
+}
+
 static json_t *text_or_null(const char *s)
 {
-    return s != NULL && s[0] != '\0' ? json_string(s) : json_null();
+    json_t *v;
+
+    if (s == NULL || s[0] == '\0')
+        return json_null();
+    v = json_string(s);
+    return v != NULL ? v : ascii(s);
 }
 
 static json_t *int_or_null(uint64_t v)

@@ -67,6 +67,10 @@ struct store_entry {
 int store_scan(struct store *st, bool suspects, struct store_entry **out,
                size_t *n, struct err *e);
 
+/* store_find: the entry of one name, the good one first; ERR_NOT_FOUND. */
+int store_find(struct store *st, const struct backup_name *name,
+               struct store_entry *out, struct err *e);
+
 /* store_stamp: changes whenever files come or go; false if there is no
  * folder.  `settled` is false while the stamp is too fresh to be trusted. */
 struct store_stamp {

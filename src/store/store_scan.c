@@ -197,3 +197,37 @@ int store_scan(struct store *st, bool suspects, struct store_entry **out,
     *n = f.n;
     return 0;
 }
+
+static bool exists(int dir, const struct backup_name *name, const char *ending)
+{
+    char file[SIBLING_SIZE];
+    struct stat s;
+
+    store_sibling(name, ending, file);
+    return fstatat(dir, file, &s, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+int store_find(struct store *st, const struct backup_name *name,
+               struct store_entry *out, struct err *e)
+{
+    for (int suspect = 0; suspect < 2; suspect++) {
+        struct found f = {0};
+        int dir = store_dir(st, suspect != 0, false, e);
+
+        if (dir < 0 && e->code != ERR_NOT_FOUND)
+            return -1;
+        if (dir >= 0)
+            examine(dir, name->s, suspect != 0, &f);
+        if (f.n == 0)
+            continue;
+        *out = f.e[0];
+        free(f.e);
+        out->has_facts = exists(dir, name, ".json");
+        out->pending = exists(dir, name, ".pending");
+        out->whole = out->has_facts || out->pending ||
+                     looks_whole(dir, name->s, out->size_bytes);
+        return 0;
+    }
+    return err_set_reason(e, ERR_NOT_FOUND, "backup", "there is no backup %s",
+                          name->s);
+}

@@ -1,0 +1,88 @@
+/* Reading files back, and what a check says of them: see backup_internal.h. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backup/backup_internal.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "base/outfile.h"
+#include "crypto/pagehash.h"
+#include "crypto/sha256.h"
+
+static int check_sum(const uint8_t *chunk, size_t len, uint64_t at,
+                     const char want[33], struct err *e)
+{
+    char sum[33];
+
+    if (want[0] == '\0')
+        return 0;
+    checksum128(chunk, len, sum);
+    if (strcmp(sum, want) == 0)
+        return 0;
+    return err_set(e, ERR_DAMAGED,
+                   "the bytes from %llu on are not those that were written",
+                   (unsigned long long)at);
+}
+
+int read_back(int fd, uint64_t size_bytes, char sha256[65],
+              const char (*sums)[33], size_t n_sums, const bool *cancel,
+              struct err *e)
+{
+    struct sha256 *sha = sha256_new();
+    uint8_t *chunk = xmalloc(OUTFILE_CHUNK);
+    int rc = -1;
+
+    for (uint64_t at = 0; at < size_bytes; at += OUTFILE_CHUNK) {
+        uint64_t rest = size_bytes - at;
+        size_t len = rest < OUTFILE_CHUNK ? (size_t)rest : OUTFILE_CHUNK;
+        uint64_t i = at / OUTFILE_CHUNK;
+
+        if (cancel != NULL && __atomic_load_n(cancel, __ATOMIC_ACQUIRE)) {
+            (void)err_set_reason(e, ERR_BUSY, "stopping",
+                                 "the service is stopping");
+            goto done;
+        }
+        if (file_pread_all(fd, chunk, len, at, e) != 0)
+            goto done;
+        if (i < n_sums && check_sum(chunk, len, at, sums[i], e) != 0)
+            goto done;
+        sha256_update(sha, chunk, len);
+    }
+    sha256_final(sha, sha256);
+    rc = 0;
+done:
+    sha256_free(sha);
+    free(chunk);
+    return rc;
+}
+
+static char *text_or_null(const char *s)
+{
+    return s != NULL && s[0] != '\0' ? xstrdup(s) : NULL;
+}
+
+void apply_report(struct facts *f, const struct check_report *r, bool deep)
+{
+    free(f->proof.problem);
+    free(f->proof.not_checked);
+    f->proof.problem = text_or_null(r->problem);
+    f->proof.not_checked = text_or_null(r->not_checked);
+    f->proof.at = clock_now_s();
+    (void)snprintf(f->proof.what, sizeof f->proof.what, "%s",
+                   deep ? "integrity_check" : "quick_check");
+    switch (r->result) {
+    case CHECK_OK:
+        f->proof.result = PROOF_OK;
+        break;
+    case CHECK_DAMAGED:
+        f->proof.result = PROOF_DAMAGED;
+        f->state = BACKUP_SUSPECT;
+        break;
+    case CHECK_NOT_PROVEN:
+    case CHECK_MOVED_ON:
+        f->proof.result = PROOF_NOT_PROVEN;
+        break;
+    }
+}

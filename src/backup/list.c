@@ -1,0 +1,212 @@
+/*
+ * Listing.  The list is read from the folder once per change of the folder
+ * and shared: while the folder's mtime stays, a request costs one fstat.
+ */
+#include "backup/list.h"
+
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backup/backup_internal.h"
+#include "base/mem.h"
+
+struct list_box {
+    int refs; /* atomic */
+    struct store_stamp stamp;
+    bool fixed; /* the stamp was settled when the folder was read, and no
+                   adopted file can still be growing */
+    struct backup_list list;
+};
+
+static struct list_box *box_of(const struct backup_list *l)
+{
+    return (struct list_box *)(void *)((char *)(uintptr_t)l -
+                                       offsetof(struct list_box, list));
+}
+
+void list_box_put(struct list_box *b)
+{
+    if (b != NULL && __atomic_sub_fetch(&b->refs, 1, __ATOMIC_ACQ_REL) == 0)
+        free(b);
+}
+
+void backup_list_put(const struct backup_list *l)
+{
+    if (l != NULL)
+        list_box_put(box_of(l));
+}
+
+void list_forget(struct database *db)
+{
+    list_box_put(db->list);
+    db->list = NULL;
+}
+
+static uint64_t next_generation(void)
+{
+    static uint64_t last;
+
+    return __atomic_add_fetch(&last, 1, __ATOMIC_RELAXED);
+}
+
+/* Whether what is known of an adopted backup keeps it off the list. */
+static bool adopted_is_good(struct database *db, const struct store_entry *en)
+{
+    struct facts f = {0};
+    struct err ignored;
+    bool good;
+
+    if (adopted_facts(db, en, &f, &ignored) != 0)
+        return false;
+    good = f.state == BACKUP_GOOD;
+    facts_fini(&f);
+    return good;
+}
+
+static struct list_box *box_new(size_t n)
+{
+    struct list_box *b = xcalloc(1, sizeof *b + n * sizeof(struct backup_item));
+
+    b->refs = 1;
+    b->list.generation = next_generation();
+    return b;
+}
+
+static struct list_box *read_folder(struct database *db, struct err *e)
+{
+    struct store_entry *all = NULL;
+    struct list_box *b = NULL;
+    struct store_stamp stamp = {0};
+    bool settled = false;
+    bool examine = false;
+    size_t n = 0;
+
+    (void)store_stamp(db->store, &stamp, &settled);
+    if (store_scan(db->store, false, &all, &n, e) != 0)
+        return NULL;
+    b = box_new(n);
+    b->stamp = stamp;
+    b->fixed = settled;
+    for (size_t i = 0; i < n; i++) {
+        if (!all[i].whole) {
+            b->fixed = false; /* perhaps being copied there right now */
+            continue;
+        }
+        if (all[i].pending)
+            continue;
+        if (!all[i].has_facts) {
+            examine = true;
+            if (!adopted_is_good(db, &all[i]))
+                continue;
+        }
+        b->list.item[b->list.n].name = all[i].name;
+        b->list.item[b->list.n].size_bytes = all[i].size_bytes;
+        b->list.item[b->list.n].created_at = all[i].created_at;
+        b->list.n++;
+    }
+    free(all);
+    if (examine)
+        adopt_in_background(db);
+    return b;
+}
+
+static bool is_current(struct database *db, const struct list_box *b)
+{
+    struct store_stamp now = {0};
+    bool settled;
+
+    if (b == NULL || !b->fixed)
+        return false;
+    return store_stamp(db->store, &now, &settled) &&
+           now.mtime_ns == b->stamp.mtime_ns && now.ino == b->stamp.ino;
+}
+
+int backup_list_get(struct service *s, const char *name,
+                    const struct backup_list **out, struct err *e)
+{
+    struct database *db = service_database(s, name, e);
+    struct list_box *b;
+
+    if (db == NULL)
+        return -1;
+    (void)pthread_mutex_lock(&db->lock);
+    b = db->list;
+    if (is_current(db, b)) {
+        (void)__atomic_add_fetch(&b->refs, 1, __ATOMIC_ACQ_REL);
+        (void)pthread_mutex_unlock(&db->lock);
+        *out = &b->list;
+        return 0;
+    }
+    (void)pthread_mutex_unlock(&db->lock);
+    b = read_folder(db, e);
+    if (b == NULL)
+        return -1;
+    (void)pthread_mutex_lock(&db->lock);
+    list_box_put(db->list);
+    db->list = b;
+    (void)__atomic_add_fetch(&b->refs, 1, __ATOMIC_ACQ_REL);
+    (void)pthread_mutex_unlock(&db->lock);
+    *out = &b->list;
+    return 0;
+}
+
+int find_entry(struct database *db, const struct backup_name *name,
+               struct store_entry *out, struct err *e)
+{
+    if (store_find(db->store, name, out, e) != 0)
+        return -1;
+    if (!out->pending && out->whole)
+        return 0;
+    return err_set_reason(e, ERR_NOT_FOUND, "backup", "there is no backup %s",
+                          name->s);
+}
+
+int entry_facts(struct database *db, const struct store_entry *en,
+                struct facts *out, struct err *e)
+{
+    if (en->has_facts)
+        return store_get_facts(db->store, &en->name, en->suspect, out, e);
+    return adopted_facts(db, en, out, e);
+}
+
+int backup_details(struct service *s, const char *name, const char *filename,
+                   struct facts *out, struct err *e)
+{
+    struct database *db = service_database(s, name, e);
+    struct store_entry en;
+    struct backup_name n;
+    int64_t t;
+
+    if (db == NULL || parse_filename(filename, &n, &t, e) != 0 ||
+        find_entry(db, &n, &en, e) != 0)
+        return -1;
+    return entry_facts(db, &en, out, e);
+}
+
+int backup_details_list(struct service *s, const char *name, size_t limit,
+                        const struct backup_name *before, struct facts **out,
+                        size_t *n, struct err *e)
+{
+    struct database *db = service_database(s, name, e);
+    struct store_entry *all = NULL;
+    size_t n_all = 0;
+    int rc = 0;
+
+    if (db == NULL || store_scan(db->store, true, &all, &n_all, e) != 0)
+        return -1;
+    *out = xcalloc(limit, sizeof **out);
+    *n = 0;
+    for (size_t i = 0; rc == 0 && i < n_all && *n < limit; i++) {
+        struct err gone;
+
+        if (all[i].pending || !all[i].whole ||
+            (before != NULL && strcmp(all[i].name.s, before->s) >= 0))
+            continue;
+        /* One that is deleted meanwhile is left out. */
+        if (entry_facts(db, &all[i], &(*out)[*n], &gone) == 0)
+            (*n)++;
+    }
+    free(all);
+    return rc;
+}
