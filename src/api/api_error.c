@@ -48,11 +48,16 @@ static const char *busy_reason(const struct err *e)
     return e->code == ERR_CANCELLED ? "stopping" : "locked";
 }
 
-/* An exclusive lock or a long WAL lasts; anything else is over in moments. */
+/* These last; anything else is over in moments. */
 static unsigned retry_after_s(const char *reason)
 {
-    if (strcmp(reason, "exclusive") == 0 || strcmp(reason, "wal_limit") == 0)
-        return 30;
+    static const char *const lasting[] = {"exclusive", "wal_limit",
+                                          "max_stall"};
+
+    for (size_t i = 0; i < sizeof lasting / sizeof lasting[0]; i++) {
+        if (strcmp(reason, lasting[i]) == 0)
+            return 30;
+    }
     return 5;
 }
 

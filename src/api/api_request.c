@@ -44,10 +44,10 @@ static int take_filename(struct api_call *c, struct err *e)
 
     if (backup_name_parse(s, &c->filename, &created_at))
         return 0;
-    return err_set(e, ERR_INVALID,
-                   "\"%.64s\" is not the name of a backup: expected "
-                   "app_YYYYMMDD_HHMMSS.db with a real date and time",
-                   s);
+    return err_set_reason(e, ERR_INVALID, "filename",
+                          "\"%.64s\" is not the name of a backup: expected "
+                          "app_YYYYMMDD_HHMMSS.db with a real date and time",
+                          s);
 }
 
 static int check_no_fields(const struct http_request *rq, struct err *e)
@@ -109,24 +109,13 @@ struct api_call *api_call_keep(const struct api_call *c)
     return kept;
 }
 
-static bool database_is_known(const struct api_call *c)
-{
-    struct database_info info = {0};
-    struct err e;
-
-    if (databases_get(c->api->service, c->database, &info, &e) != 0)
-        return e.code != ERR_NOT_FOUND;
-    database_info_fini(&info);
-    return true;
-}
-
 void api_call_fail(const struct api_call *c, const struct err *e)
 {
-    struct api_subject subject = {"database", c->database};
+    struct api_subject subject = {"backup", c->filename.s};
 
-    if (e->code == ERR_NOT_FOUND && c->filename.s[0] != '\0' &&
-        database_is_known(c))
-        subject = (struct api_subject){"backup", c->filename.s};
+    /* Without the database there is no backup either: its reason says so. */
+    if (c->filename.s[0] == '\0' || strcmp(e->reason, "database") == 0)
+        subject = (struct api_subject){"database", c->database};
     api_error_reply(c->rq, e, subject);
 }
 

@@ -50,8 +50,8 @@ int api_call_begin(struct api_call *c, struct http_request *rq, void *ctx,
 /* api_call_keep: a copy for a callback, which frees it. */
 struct api_call *api_call_keep(const struct api_call *c);
 
-/* api_call_fail: answer with *e.  A 404 says whether it is the database or
- * the backup that is missing. */
+/* api_call_fail: answer with *e.  A 404 names the database where the reason
+ * says so or the call has no backup, else the backup. */
 void api_call_fail(const struct api_call *c, const struct err *e);
 
 /* api_query_bool: `true` or `false`; false when it is not there.
