@@ -7,7 +7,7 @@
  * thread queues it; request_free when the library is done with the request.
  *
  * One field is shared by two threads, `handoff`: the connection's thread and
- * whoever replies meet there.  Whoever comes second acts (server.c).
+ * whoever replies meet there.  Whoever comes second acts (http_server.c).
  */
 #ifndef HOLDFAST_HTTP_HTTP_INTERNAL_H
 #define HOLDFAST_HTTP_HTTP_INTERNAL_H
@@ -80,7 +80,7 @@ struct http_request {
     char text[];
 };
 
-/* ---- request.c ---- */
+/* ---- http_request.c ---- */
 
 /* request_new: for the target `uri` as the request line has it (NULL: none),
  * which is copied. */
@@ -97,7 +97,7 @@ bool request_take_body(struct http_request *rq, const char *bytes, size_t n);
 /* request_mutates: whether the method is one that changes something. */
 bool request_mutates(const struct http_request *rq);
 
-/* ---- text.c ---- */
+/* ---- http_text.c ---- */
 
 /* text_unescape: http_unescape that says what is wrong, or NULL. */
 const char *text_unescape(char *s);
@@ -116,7 +116,7 @@ bool text_parse_authority(const char *s, size_t n, struct authority *a);
  * weak comparison (RFC 9110 8.8.3.2). */
 bool text_etag_matches(const char *list, const char *etag);
 
-/* ---- guards.c ---- */
+/* ---- http_guards.c ---- */
 
 /* guards_check: all that is decided from the headers, the route included.
  * Replies when the request is refused. */
@@ -126,14 +126,14 @@ void guards_check(struct http_request *rq, const char *url, const char *method,
 /* guards_check_body: what only the whole body shows. */
 bool guards_check_body(struct http_request *rq);
 
-/* ---- router.c ---- */
+/* ---- http_router.c ---- */
 
 /* router_match: find rq's route and parameters.  0; 404; or 405 with the
  * methods that there are in `allow`. */
 int router_match(struct http_request *rq, const struct http_route *routes,
                  size_t n_routes, struct buf *allow);
 
-/* ---- server.c ---- */
+/* ---- http_server.c ---- */
 
 const struct http_opts *server_opts(const struct http_server *s);
 
@@ -147,7 +147,7 @@ void server_next_id(struct http_server *s, char id[17]);
  * any thread; rq may be gone when it returns. */
 void server_hand_over(struct http_request *rq);
 
-/* ---- response.c ---- */
+/* ---- http_response.c ---- */
 
 /* response_finish: complete r with the headers that every reply has, and hand
  * it over.  `n` is the number of body bytes, for the log. */

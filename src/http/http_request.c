@@ -68,7 +68,7 @@ static const char *parse_path(struct http_request *rq)
     const char *wrong;
     char *p = rq->decoded;
 
-    (void)strcpy(p, rq->path);
+    memcpy(p, rq->path, strlen(rq->path) + 1); /* as long as `text` at most */
     while (p != NULL) {
         char *segment = p + 1;
 

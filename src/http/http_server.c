@@ -18,6 +18,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -330,7 +331,11 @@ static int add_hosts(struct http_server *s, struct err *e)
 static int bind_and_listen(struct http_server *s, int fd,
                            const struct addrinfo *ai, struct err *e)
 {
-    struct sockaddr_storage at = {0};
+    union {
+        struct sockaddr any;
+        struct sockaddr_in in;
+        struct sockaddr_in6 in6;
+    } at;
     socklen_t len = sizeof at;
     const int on = 1;
 
@@ -346,11 +351,11 @@ static int bind_and_listen(struct http_server *s, int fd,
                        "%s port %u is taken: another program listens there",
                        s->opts.host, s->opts.port);
     }
-    if (getsockname(fd, (struct sockaddr *)&at, &len) != 0)
+    memset(&at, 0, sizeof at);
+    if (getsockname(fd, &at.any, &len) != 0)
         return err_sys(e, "cannot read the listening port");
     s->port =
-        ntohs(at.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&at)->sin6_port
-                                       : ((struct sockaddr_in *)&at)->sin_port);
+        ntohs(at.any.sa_family == AF_INET6 ? at.in6.sin6_port : at.in.sin_port);
     return 0;
 }
 
