@@ -7,6 +7,9 @@
 #include <string.h>
 
 static void set_message(struct err *e, const char *fmt, va_list ap)
+    __attribute__((format(printf, 2, 0)));
+
+static void set_message(struct err *e, const char *fmt, va_list ap)
 {
     (void)vsnprintf(e->message, sizeof e->message, fmt, ap);
 }
