@@ -38,8 +38,13 @@
  * headers far above the limits here.
  *
  * Every response bears X-Request-Id, X-Content-Type-Options: nosniff and,
- * unless it says otherwise, Cache-Control: no-store.  Every request gives one
- * log line, event=http.request, when its answer has been sent.
+ * unless it says otherwise, Cache-Control: no-store.
+ *
+ * Every request gives one log line when it is over, event=http.request with
+ * request, method, path (256 bytes of it, no query), status, bytes of body and
+ * ms; `ended=early` where the connection broke, and then no status if nothing
+ * had been answered.  Its level is info for POST, PUT, PATCH and DELETE and
+ * from status 500 up, otherwise debug.
  */
 #ifndef HOLDFAST_HTTP_HTTP_H
 #define HOLDFAST_HTTP_HTTP_H

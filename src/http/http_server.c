@@ -11,6 +11,7 @@
  * connection.
  * - A suspended connection is not watched: a client that leaves is noticed when
  *   the reply is sent.
+ * - The header lines stay where they arrived, which guards_check makes use of.
  * - MHD_quiesce_daemon may abort when a worker thread notices it in the same
  *   moment, so the listening socket stays open until the end and new requests
  *   are answered with 503.

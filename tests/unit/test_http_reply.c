@@ -499,6 +499,62 @@ static void client_leaves(void **state)
     assert_int_equal(answered("GET /fixed HTTP/1.1\r\n" LOCAL "\r\n"), 200);
 }
 
+/* ---- the log ---- */
+
+/* logged: what is written to the log while a server answers `request`. */
+static char *logged(const char *request)
+{
+    static char text[4096];
+    int stderr_was = dup(STDERR_FILENO);
+    ssize_t n;
+    int ends[2];
+
+    assert_int_equal(pipe(ends), 0);
+    (void)fflush(stderr);
+    assert_true(dup2(ends[1], STDERR_FILENO) >= 0);
+    log_set_level(LOG_DEBUG);
+    assert_int_equal(start_server(NULL), 0);
+    (void)answered(request);
+    (void)stop_server(NULL); /* after it every request has been logged */
+    log_set_level(LOG_OFF);
+    (void)dup2(stderr_was, STDERR_FILENO);
+    (void)close(stderr_was);
+    (void)close(ends[1]);
+    n = read(ends[0], text, sizeof text - 1);
+    (void)close(ends[0]);
+    assert_true(n > 0);
+    text[n] = '\0';
+    /* One line, and what it begins with is the time. */
+    assert_ptr_equal(strchr(text, '\n'), text + n - 1);
+    return strstr(text, " level=");
+}
+
+static void log_lines(void **state)
+{
+    struct buf b = {0};
+    char *line;
+
+    (void)state;
+    line = logged("GET /fixed?secret=1 HTTP/1.1\r\n" LOCAL "\r\n");
+    assert_memory_equal(line, " level=debug event=http.request request=", 40);
+    assert_non_null(
+        strstr(line, " method=GET path=/fixed status=200 bytes=5 ms="));
+    line = logged("POST /nowhere HTTP/1.1\r\n" LOCAL "\r\n");
+    assert_memory_equal(line, " level=info", 11);
+    assert_non_null(strstr(line, " method=POST path=/nowhere status=404 "));
+    line = logged("HEAD /fixed HTTP/1.1\r\n" LOCAL "\r\n");
+    assert_non_null(strstr(line, " status=200 bytes=0 "));
+
+    buf_puts(&b, "GET /");
+    while (b.len < 9000)
+        buf_puts(&b, "a");
+    buf_puts(&b, "?secret=1 HTTP/1.1\r\n" LOCAL "\r\n");
+    line = strstr(logged(b.data), "path=/");
+    assert_int_equal(strspn(line + 6, "a"), 255);
+    assert_memory_equal(line + 6 + 255, " status=414 ", 12);
+    buf_fini(&b);
+}
+
 /* ---- the end ---- */
 
 static void *stop_in_thread(void *s)
@@ -630,6 +686,8 @@ int main(void)
                races),
         SERVED("reply: a client that is gone by then does no harm",
                client_leaves),
+        {"log: a line per request, without its query, mutating ones louder",
+         log_lines, NULL, NULL, NULL},
         {"stop: new requests get 503, those under way are answered, the rest "
          "is cut",
          stopping, NULL, NULL, NULL},
