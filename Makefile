@@ -236,7 +236,8 @@ lint: lint-format lint-rules lint-cppcheck lint-scripts \
 	$(LINT_SRC:%.c=$(LINT)/%.c.ok) $(LINT_HDR:%.h=$(LINT)/%.h.ok) ## check the rules, and look for faults
 
 lint-format: | deps
-	clang-format --dry-run -Werror $(LINT_SRC) $(LINT_HDR)
+	@echo '  LINT  format'
+	@clang-format --dry-run -Werror $(LINT_SRC) $(LINT_HDR)
 
 lint-rules:
 	@tools/check-layers
@@ -244,15 +245,17 @@ lint-rules:
 
 lint-cppcheck: | deps $(GEN)/openapi.h $(SQLITE)/sqlite3.h
 	@mkdir -p $(LINT)/cppcheck
-	cppcheck --quiet --error-exitcode=1 --std=c11 --inline-suppr \
+	@echo '  LINT  cppcheck'
+	@cppcheck --quiet --error-exitcode=1 --std=c11 --inline-suppr \
 	    --enable=warning,performance,portability --library=posix,gnu \
 	    --suppressions-list=tools/cppcheck.suppress \
 	    --cppcheck-build-dir=$(LINT)/cppcheck -Isrc -D_GNU_SOURCE $(DEFINES) \
 	    src
 
 lint-scripts: | deps
-	shellcheck $(SCRIPTS_SH)
-	$(PYTHON) -m pyflakes $(SCRIPTS_PY)
+	@echo '  LINT  scripts'
+	@shellcheck $(SCRIPTS_SH)
+	@$(PYTHON) -m pyflakes $(SCRIPTS_PY)
 
 # Both compilers without a warning, and clang-tidy.
 $(LINT)/%.c.ok: %.c $(LINT_HDR) .clang-tidy Makefile \
