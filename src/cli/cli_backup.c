@@ -41,8 +41,7 @@ int cli_backup(int argc, char **argv)
 {
     static const struct argp argp = {
         .doc = "Make a backup of a database in use, and print its name.",
-        .children = cli_database_child,
-        .help_filter = cli_help_filter};
+        .children = cli_database_child};
     struct cli_options o = {0};
 
     cli_parse(&argp, argc, argv, &o, &o);

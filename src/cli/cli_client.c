@@ -1,6 +1,18 @@
 /* A server or a data directory: see cli_client.h. */
 #include "cli/cli_client.h"
 
+#include <stdio.h>
+#include <string.h>
+
+/* Nobody named the server that does not answer. */
+static void say_where(struct err *e)
+{
+    size_t n = strlen(e->message);
+
+    (void)snprintf(e->message + n, sizeof e->message - n,
+                   "; --server URL or --data DIR says where else to work");
+}
+
 int cli_client_run(const struct cli_options *o, struct cli_client_act act)
 {
     struct cli_client *c = NULL;
@@ -18,5 +30,9 @@ int cli_client_run(const struct cli_options *o, struct cli_client_act act)
         rc = act.run(c, act.arg, &e);
     if (c != NULL)
         c->ops->close(c);
-    return rc == 0 ? 0 : cli_report(o, &e);
+    if (rc == 0)
+        return 0;
+    if (e.code == ERR_UNREACHABLE && o->assumed)
+        say_where(&e);
+    return cli_report(o, &e);
 }

@@ -269,8 +269,7 @@ int cli_databases(int argc, char **argv)
         .doc = "List the databases that are looked after, name the current "
                "one, add one (the file at PATH, or a new one in the data "
                "directory), remove one, or make one the current one.",
-        .children = cli_target_child,
-        .help_filter = cli_help_filter};
+        .children = cli_target_child};
     struct args a = {0};
 
     cli_parse(&argp, argc, argv, &a, &a.o);

@@ -23,8 +23,7 @@ static int run(struct cli_client *c, void *arg, struct err *e)
 int cli_delete(int argc, char **argv)
 {
     static const struct argp argp = {.doc = "Delete the backup FILE, for good.",
-                                     .children = cli_file_child,
-                                     .help_filter = cli_help_filter};
+                                     .children = cli_file_child};
     struct cli_options o = {0};
 
     cli_parse(&argp, argc, argv, &o, &o);

@@ -50,8 +50,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->suspect = true;
         break;
     case ARGP_KEY_SUCCESS:
-        if (a->out == NULL && strchr(a->o.filename, '/') != NULL)
-            argp_error(state, "'%s' is not a backup's name", a->o.filename);
         if (a->out != NULL && a->out[0] == '\0')
             argp_error(state, "--output needs a file");
         if (a->out == NULL || strcmp(a->out, "-") != 0)
@@ -315,8 +313,7 @@ int cli_download(int argc, char **argv)
         .parser = parse,
         .doc = "Download the backup FILE, a SQLite database, and compare its "
                "length and SHA-256.",
-        .children = cli_file_child,
-        .help_filter = cli_help_filter};
+        .children = cli_file_child};
     struct args a = {0};
     sigset_t ending, before;
     int status;

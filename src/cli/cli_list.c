@@ -75,9 +75,9 @@ static void print(const struct args *a, const json_t *v)
     if (n == 0 && !a->o.quiet)
         (void)fputs("no backups\n", stderr);
     if (n > 0 && !a->o.quiet)
-        (void)printf("%-22s  %15s  %10s  %-19s%s\n", "FILENAME", "BYTES",
-                     "SIZE", "CREATED (UTC)",
-                     a->details ? "  ORIGIN    STATE    LAST CHECK" : "");
+        (void)printf("%-22s  %15s  %10s  CREATED (UTC)%s\n", "FILENAME",
+                     "BYTES", "SIZE",
+                     a->details ? "        ORIGIN    STATE    LAST CHECK" : "");
     for (size_t i = 0; i < n; i++)
         print_line(a, json_array_get(backups, i));
 }
@@ -141,8 +141,7 @@ int cli_list(int argc, char **argv)
         .options = options,
         .parser = parse,
         .doc = "List the backups of a database, newest first.",
-        .children = cli_database_child,
-        .help_filter = cli_help_filter};
+        .children = cli_database_child};
     struct args a = {0};
 
     cli_parse(&argp, argc, argv, &a, &a.o);

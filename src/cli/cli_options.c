@@ -8,6 +8,7 @@
 #include "api/api_error.h"
 #include "base/json.h"
 #include "cli/cli_error.h"
+#include "store/facts.h"
 
 enum { KEY_SERVER = 0x100, KEY_DATA, KEY_DATABASE, KEY_JSON };
 
@@ -86,6 +87,8 @@ const struct argp_child cli_database_child[] = {{&database_argp, 0, NULL, 0},
 static error_t parse_file(int key, char *arg, struct argp_state *state)
 {
     struct cli_options *o = state->input;
+    struct backup_name name;
+    int64_t created_at;
 
     switch (key) {
     case ARGP_KEY_INIT:
@@ -94,8 +97,10 @@ static error_t parse_file(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_ARG:
         if (o->filename != NULL)
             argp_error(state, "one backup at a time, not '%s' too", arg);
-        if (arg[0] == '\0')
-            argp_error(state, "the name of a backup is not empty");
+        if (!backup_name_parse(arg, &name, &created_at))
+            argp_error(state,
+                       "'%s' is not a backup's name, app_YYYYMMDD_HHMMSS.db",
+                       arg);
         o->filename = arg;
         break;
     case ARGP_KEY_NO_ARGS:
@@ -110,12 +115,6 @@ static error_t parse_file(int key, char *arg, struct argp_state *state)
 static const struct argp file_argp = {
     .parser = parse_file, .args_doc = "FILE", .children = cli_database_child};
 const struct argp_child cli_file_child[] = {{&file_argp, 0, NULL, 0}, {0}};
-
-char *cli_help_filter(int key, const char *text, void *input)
-{
-    (void)input;
-    return key == ARGP_KEY_HELP_DUP_ARGS_NOTE ? NULL : (char *)text;
-}
 
 static const char *from_environment(const char *name)
 {
@@ -233,11 +232,16 @@ void cli_put_word(struct buf *out, const char *word)
 void cli_put_command(struct buf *out, const struct cli_options *o,
                      const char *verb, const char *database)
 {
+    char *data = o->data != NULL ? realpath(o->data, NULL) : NULL;
+
     buf_printf(out, "holdfast %s", verb);
     if (!o->assumed) {
         buf_puts(out, o->data != NULL ? " --data " : " --server ");
-        cli_put_word(out, o->data != NULL ? o->data : o->server);
+        cli_put_word(out, data != NULL      ? data
+                          : o->data != NULL ? o->data
+                                            : o->server);
     }
+    free(data);
     if (database != NULL) {
         buf_puts(out, " --database ");
         cli_put_word(out, database);

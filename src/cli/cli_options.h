@@ -31,10 +31,6 @@ extern const struct argp_child cli_target_child[];
 extern const struct argp_child cli_database_child[];
 extern const struct argp_child cli_file_child[];
 
-/* cli_help_filter: for struct argp's help_filter: leaves out the note about
- * short options. */
-char *cli_help_filter(int key, const char *text, void *input);
-
 /*
  * cli_parse: parse a command's arguments by its argp, then settle the target
  * from the environment (HOLDFAST_SERVER, then HOLDFAST_DATA) and the default.

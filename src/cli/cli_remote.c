@@ -68,10 +68,8 @@ static int refused(const struct remote *r, const struct fetch_answer *a,
                               a->body.len, &ignored);
     const char *word = json_string_value(json_object_get(body, "error"));
     const char *message = json_string_value(json_object_get(body, "message"));
-    const char *reason = json_string_value(
-        json_object_get(json_object_get(body, "details"), "reason"));
-    const char *id = json_string_value(
-        json_object_get(json_object_get(body, "details"), "request_id"));
+    const json_t *details = json_object_get(body, "details");
+    const char *id = json_string_value(json_object_get(details, "request_id"));
     enum err_code code = cli_error_code(a->status, word);
 
     if (a->status >= 300 && a->status < 400)
@@ -83,8 +81,12 @@ static int refused(const struct remote *r, const struct fetch_answer *a,
                       "%s answered with HTTP status %d and no word of "
                       "Holdfast's; is it the right server?",
                       r->server, a->status);
+    else if (strcmp(cli_field(details, "resource_type"), "route") == 0)
+        (void)err_set(e, code,
+                      "%s knows no such call; is it the server's URL?",
+                      r->server);
     else
-        (void)err_set_reason(e, code, reason != NULL ? reason : "",
+        (void)err_set_reason(e, code, cli_field(details, "reason"),
                              id != NULL ? "%s (request %s)" : "%s", message,
                              id);
     json_decref(body);

@@ -113,8 +113,7 @@ int cli_restore(int argc, char **argv)
         .doc = "Restore a database in use from the backup FILE, in one "
                "transaction.  The state before it is kept as a backup of its "
                "own; the command that undoes the restore is printed.",
-        .children = cli_file_child,
-        .help_filter = cli_help_filter};
+        .children = cli_file_child};
     struct args a = {0};
 
     cli_parse(&argp, argc, argv, &a, &a.o);

@@ -210,8 +210,7 @@ int cli_serve(int argc, char **argv)
                "\vEach option can also stand in the environment "
                "(--busy-timeout as HOLDFAST_BUSY_TIMEOUT) and in the [server] "
                "section of the configuration file (busy_timeout).  A flag "
-               "goes before the environment, that before the file.",
-        .help_filter = cli_help_filter};
+               "goes before the environment, that before the file."};
     const struct cli_options o = {0};
     struct cli_settings s;
     struct err e;

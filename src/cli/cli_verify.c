@@ -64,8 +64,7 @@ int cli_verify(int argc, char **argv)
     static const struct argp argp = {
         .doc = "Read the backup FILE back, compare its digest and check the "
                "database in it.",
-        .children = cli_file_child,
-        .help_filter = cli_help_filter};
+        .children = cli_file_child};
     struct args a = {0};
     int status;
 
