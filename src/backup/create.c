@@ -54,6 +54,8 @@ struct create {
     struct database *db;
     struct live_opts live;
     struct live_file file;
+    bool wal; /* its journal mode */
+    struct sqlite3 *source;
     struct stage *stage;
     struct outfile *out;
     struct copy copy;
@@ -111,16 +113,46 @@ static int check_space(const struct create *c, uint64_t need, struct err *e)
                    (unsigned long long)free_bytes);
 }
 
-static int examine_source(struct create *c, struct err *e)
+/* What the copy will need, and whether it can begin: before anything is
+ * written. */
+static int probe(struct create *c, struct err *e)
+{
+    struct snapshot s = {0};
+    uint64_t need;
+    int rc;
+
+    if (live_connect(&c->live, &c->source, e) != 0 ||
+        snapshot_begin(&s, c->source, &c->live, e) != 0)
+        return -1;
+    need = s.n_pages * s.page_size;
+    c->wal = s.wal;
+    rc = snapshot_check_wal(&s, e);
+    snapshot_end(&s);
+    return rc == 0 ? check_space(c, need, e) : -1;
+}
+
+static int find_source(struct create *c, struct err *e)
 {
     if (database_live(c->db, &c->live, e) != 0 ||
         live_stat(&c->live, &c->file, e) != 0)
         return -1;
-    if (!c->file.exists)
-        return err_set_reason(e, ERR_NOT_FOUND, "database",
-                              "the file of database %s does not exist",
-                              c->db->name);
-    return check_space(c, c->file.size_bytes, e);
+    if (c->file.exists)
+        return 0;
+    return err_set_reason(e, ERR_NOT_FOUND, "database",
+                          "the file of database %s does not exist",
+                          c->db->name);
+}
+
+static int begin_stage(struct create *c, struct err *e)
+{
+    /* Direct I/O only where nothing is read back soon: in rollback mode the
+     * copy itself is checked, so that it should be in the page cache. */
+    bool direct = c->wal;
+
+    if (store_stage(c->db->store, &c->stage, e) != 0)
+        return -1;
+    c->out = outfile_new(stage_fd(c->stage), direct);
+    return 0;
 }
 
 /* A live file of 0 bytes is an empty database: so is its backup. */
@@ -165,17 +197,15 @@ static int copy_source(struct create *c, struct err *e)
         .pinned = start_check,
         .pinned_arg = c,
     };
-    struct sqlite3 *db = NULL;
     int rc = -1;
 
-    if (live_connect(&c->live, &db, e) != 0)
-        return -1;
     if (phase_enter("create.copy", e) == 0)
-        rc = copy_live(&c->copy, db, &o, e);
+        rc = copy_live(&c->copy, c->source, &o, e);
     /* The connection lives as long as the check, so that the child finds the
      * -wal and -shm in place. */
     join_check(c);
-    live_disconnect(db);
+    live_disconnect(c->source);
+    c->source = NULL;
     if (rc != 0)
         return -1;
     c->copy.opts = NULL;
@@ -242,9 +272,10 @@ static int keep_damaged(struct create *c, struct err *e)
     struct err why = *e;
     uint64_t n = 0;
 
+    check_report_fini(&c->beside.report);
     if (check_run(c->db->service->guard, &o, &c->beside.report, e) != 0 &&
         e->code != ERR_DAMAGED)
-        return -1;
+        return err_wrap(e, "database %s", c->db->name);
     if (c->beside.report.problem[0] == '\0')
         (void)snprintf(c->beside.report.problem,
                        sizeof c->beside.report.problem, "%.400s", why.message);
@@ -253,10 +284,8 @@ static int keep_damaged(struct create *c, struct err *e)
     c->out = NULL;
     stage_free(c->stage);
     c->stage = NULL;
-    if (store_stage(c->db->store, &c->stage, e) != 0)
-        return -1;
-    c->out = outfile_new(stage_fd(c->stage), true);
-    if (live_copy_raw(&c->live, c->out, &n, e) != 0)
+    if (check_space(c, c->file.size_bytes, e) != 0 || begin_stage(c, e) != 0 ||
+        live_copy_raw(&c->live, c->out, &n, e) != 0)
         return -1;
     c->facts.size_bytes = n;
     c->facts.page_size = 0;
@@ -271,15 +300,19 @@ static int keep_damaged(struct create *c, struct err *e)
 
 static int copy_and_judge(struct create *c, struct err *e)
 {
-    bool empty = c->file.size_bytes == 0 && !c->file.wal_file;
     int rc;
 
-    if (empty)
-        rc = copy_nothing(c, e);
+    if (c->file.size_bytes == 0 && !c->file.wal_file)
+        rc = check_space(c, 0, e) == 0 && begin_stage(c, e) == 0
+                 ? copy_nothing(c, e)
+                 : -1;
     else
-        rc = copy_source(c, e);
+        rc =
+            probe(c, e) == 0 && begin_stage(c, e) == 0 ? copy_source(c, e) : -1;
     if (rc == 0)
         return judge(c, e);
+    live_disconnect(c->source);
+    c->source = NULL;
     if (e->code == ERR_DAMAGED || e->code == ERR_NOT_DATABASE)
         return keep_damaged(c, e);
     return -1;
@@ -291,21 +324,17 @@ static int publish(struct create *c, struct err *e)
     if (phase_enter("create.publish", e) != 0 ||
         store_publish(c->db->store, c->stage, &c->facts, e) != 0)
         return -1;
-    if (c->facts.state == BACKUP_SUSPECT)
-        return source_damaged(c, c->facts.proof.problem, e);
-    return 0;
+    if (c->facts.state == BACKUP_GOOD)
+        return 0;
+    log_event(LOG_WARN, "backup.suspect", "database", c->db->name, "filename",
+              c->facts.name.s, "problem", c->facts.proof.problem, NULL);
+    return source_damaged(c, c->facts.proof.problem, e);
 }
 
 static int create_copy(struct create *c, struct err *e)
 {
-    /* Direct I/O only where nothing is read back soon: in rollback mode the
-     * copy itself is checked, so that it should be in the page cache. */
-    bool direct = c->file.wal_file;
     int rc = -1;
 
-    if (store_stage(c->db->store, &c->stage, e) != 0)
-        return -1;
-    c->out = outfile_new(stage_fd(c->stage), direct);
     if (copy_and_judge(c, e) == 0)
         rc = publish(c, e);
     outfile_free(c->out);
@@ -345,7 +374,7 @@ static int run_create(struct create *c, void (*close)(struct database *db),
     if (close != NULL)
         close(c->db);
     if (rc == 0)
-        rc = examine_source(c, e);
+        rc = find_source(c, e);
     if (rc == 0)
         rc = create_copy(c, e);
     if (rc == 0)

@@ -127,6 +127,23 @@ done:
     return rc;
 }
 
+static int copy_bytes(struct restoration *r, int to, struct err *e)
+{
+    uint8_t *buf = xmalloc(OUTFILE_CHUNK);
+    uint64_t size = r->entry.size_bytes;
+    int rc = 0;
+
+    for (uint64_t at = 0; rc == 0 && at < size; at += OUTFILE_CHUNK) {
+        uint64_t n = size - at < OUTFILE_CHUNK ? size - at : OUTFILE_CHUNK;
+
+        rc = file_pread_all(r->fd, buf, (size_t)n, at, e);
+        if (rc == 0)
+            rc = file_pwrite_all(to, buf, (size_t)n, at, e);
+    }
+    free(buf);
+    return rc == 0 ? file_sync(to, e) : -1;
+}
+
 /* ---- fitting the backup to the live database ---- */
 
 static int check_encoding(const struct restoration *r,
@@ -146,13 +163,33 @@ static int check_encoding(const struct restoration *r,
         names[live->encoding]);
 }
 
+/*
+ * What is converted is opened as a database: an adopted backup whose header
+ * says WAL must not get a -wal beside it, so a copy of it that says rollback
+ * is taken.
+ */
+static int plain_copy(struct restoration *r, struct stage **out, struct err *e)
+{
+    static const uint8_t rollback[2] = {1, 1};
+
+    if (store_stage(r->db->store, out, e) != 0 ||
+        copy_bytes(r, stage_fd(*out), e) != 0)
+        return -1;
+    return file_pwrite_all(stage_fd(*out), rollback, 2, 18, e);
+}
+
 /* A live database keeps its page size: the backup is converted. */
 static int convert(struct restoration *r, uint32_t page_size, struct err *e)
 {
-    char *from = store_path(r->db->store, &r->entry.name, false);
+    struct stage *plain = NULL;
+    char *from = NULL;
     uint64_t size;
     int rc = -1;
 
+    if (r->header.wal && plain_copy(r, &plain, e) != 0)
+        goto done;
+    from = plain != NULL ? xstrdup(stage_path(plain))
+                         : store_path(r->db->store, &r->entry.name, false);
     if (store_stage(r->db->store, &r->converted, e) != 0)
         goto done;
     /* VACUUM INTO makes its own file. */
@@ -174,6 +211,7 @@ static int convert(struct restoration *r, uint32_t page_size, struct err *e)
     r->entry.size_bytes = size;
     rc = read_header(r, e);
 done:
+    stage_free(plain);
     free(from);
     return rc;
 }
@@ -305,23 +343,6 @@ static int over_present(struct restoration *r, struct err *e)
         return -1;
     r->out = outfile_new(stage_fd(r->stage), r->file.wal_file);
     return into_live(r, e);
-}
-
-static int copy_bytes(struct restoration *r, int to, struct err *e)
-{
-    uint8_t *buf = xmalloc(OUTFILE_CHUNK);
-    uint64_t size = r->entry.size_bytes;
-    int rc = 0;
-
-    for (uint64_t at = 0; rc == 0 && at < size; at += OUTFILE_CHUNK) {
-        uint64_t n = size - at < OUTFILE_CHUNK ? size - at : OUTFILE_CHUNK;
-
-        rc = file_pread_all(r->fd, buf, (size_t)n, at, e);
-        if (rc == 0)
-            rc = file_pwrite_all(to, buf, (size_t)n, at, e);
-    }
-    free(buf);
-    return rc == 0 ? file_sync(to, e) : -1;
 }
 
 /* With the owner and mode of its folder, under a name that is not taken. */

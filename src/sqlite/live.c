@@ -43,16 +43,16 @@ static bool on_network_fs(const char *path)
     }
 }
 
-static uint64_t size_beside(const char *path, const char *suffix)
+/* The length of a file beside the database; false if there is none. */
+static bool size_beside(const char *path, const char *suffix, uint64_t *size)
 {
     char *name = xasprintf("%s%s", path, suffix);
     struct stat st;
-    uint64_t size = 0;
+    bool there = lstat(name, &st) == 0;
 
-    if (lstat(name, &st) == 0)
-        size = (uint64_t)st.st_size;
+    *size = there ? (uint64_t)st.st_size : 0;
     free(name);
-    return size;
+    return there;
 }
 
 /*
@@ -74,9 +74,14 @@ static int check_owner(const struct live_opts *o, const struct stat *st,
 
 int live_stat(const struct live_opts *o, struct live_file *out, struct err *e)
 {
+    uint64_t journal_bytes;
     struct stat st;
 
     memset(out, 0, sizeof *out);
+    (void)size_beside(o->path, "-wal", &out->wal_bytes);
+    out->wal_file = out->wal_bytes > 0;
+    (void)size_beside(o->path, "-journal", &journal_bytes);
+    out->journal_file = journal_bytes > 0;
     if (lstat(o->path, &st) != 0) {
         if (errno == ENOENT || errno == ENOTDIR)
             return 0;
@@ -107,9 +112,6 @@ int live_stat(const struct live_opts *o, struct live_file *out, struct err *e)
     out->gid = st.st_gid;
     out->dev = st.st_dev;
     out->ino = st.st_ino;
-    out->wal_bytes = size_beside(o->path, "-wal");
-    out->wal_file = out->wal_bytes > 0;
-    out->journal_file = size_beside(o->path, "-journal") > 0;
     return 0;
 }
 
@@ -152,7 +154,9 @@ static int attach(struct sqlite3 *db, const struct live_opts *o, struct err *e)
     }
 }
 
-int live_connect(const struct live_opts *o, struct sqlite3 **out, struct err *e)
+/* One attempt, with a main database of the given text encoding. */
+static int connect_as(const struct live_opts *o, const char *encoding,
+                      struct sqlite3 **out, struct err *e)
 {
     /* No SQLITE_OPEN_CREATE: ATTACH uses these flags, and a live file that is
      * not there must not appear. */
@@ -162,6 +166,8 @@ int live_connect(const struct live_opts *o, struct sqlite3 **out, struct err *e)
 
     if (rc == SQLITE_OK)
         rc = set_policy(db);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_exec(db, encoding, NULL, NULL, NULL);
     if (rc != SQLITE_OK) {
         (void)sq_fail(db, rc, e, "cannot open SQLite");
         goto fail;
@@ -173,6 +179,23 @@ int live_connect(const struct live_opts *o, struct sqlite3 **out, struct err *e)
     return 0;
 fail:
     (void)sqlite3_close(db);
+    return -1;
+}
+
+int live_connect(const struct live_opts *o, struct sqlite3 **out, struct err *e)
+{
+    /* SQLite attaches only databases of the main one's text encoding; which
+     * one a live database has, the attempt tells. */
+    static const char *const encodings[] = {"PRAGMA encoding='UTF-8'",
+                                            "PRAGMA encoding='UTF-16le'",
+                                            "PRAGMA encoding='UTF-16be'"};
+
+    for (size_t i = 0; i < 3; i++) {
+        if (connect_as(o, encodings[i], out, e) == 0)
+            return 0;
+        if (e->code != ERR_INTERNAL) /* SQLITE_ERROR */
+            return -1;
+    }
     return -1;
 }
 
@@ -215,12 +238,17 @@ void live_wait_start(const struct live_opts *o, bool reading,
 }
 
 /*
- * Readers are kept out for long only by a big transaction, which has a
- * journal, or by somebody who holds the exclusive lock for good.
+ * Readers of a WAL database are kept out only by somebody who holds the
+ * exclusive lock for good; in rollback mode such a one keeps its journal, cut
+ * to nothing, between transactions.
  */
 static bool locked_exclusively(const struct live_opts *o)
 {
-    return size_beside(o->path, "-journal") == 0;
+    uint64_t wal;
+    uint64_t journal;
+
+    return size_beside(o->path, "-wal", &wal) ||
+           (size_beside(o->path, "-journal", &journal) && journal == 0);
 }
 
 int live_retry(const struct live_opts *o, struct live_wait *w, struct err *e)

@@ -16,7 +16,8 @@
 
 /* One try for the exclusive lock keeps new readers out for so long. */
 #define EXCLUSIVE_TRY_MS 100
-/* A WAL that a restore has made longer by more than this is given back. */
+/* A WAL that a restore has begun, or made longer by more than this, is given
+ * back. */
 #define WAL_GROWTH_BYTES (1 << 20)
 /* What remains fixed of a stall: syncs and the commit. */
 #define STALL_BASE_MS 20
@@ -217,17 +218,28 @@ static int catch_up_rollback(struct restore *s, struct err *e)
     return rc;
 }
 
+/* A file of 0 bytes; to its own write transaction SQLite shows one page. */
+static bool still_empty(const struct restore *s)
+{
+    struct live_file f;
+    struct err ignored;
+
+    return s->copy.n_pages == 0 && !s->copy.wal &&
+           live_stat(s->o->live, &f, &ignored) == 0 && f.size_bytes == 0;
+}
+
 static int keep_safety(struct restore *s, struct err *e)
 {
-    int rc = s->copy.wal ? catch_up_wal(s, e) : catch_up_rollback(s, e);
+    int rc;
 
+    if (still_empty(s))
+        return 0; /* nothing to keep */
+    rc = s->copy.wal ? catch_up_wal(s, e) : catch_up_rollback(s, e);
     if (rc != 0)
         return -1;
     snapshot_end(&s->then); /* the WAL may be reset again after our commit */
     s->live_pages = s->copy.n_pages;
     s->r->n_patched = s->copy.n_patched;
-    if (s->live_pages == 0)
-        return 0; /* an empty file: nothing to keep */
     if (phase_enter("restore.publish", e) != 0)
         return -1;
     /* What the copy synced before the lock stays synced: without a patch the
@@ -436,7 +448,7 @@ static void give_back_wal(struct restore *s)
     int n_done = -1;
 
     if (!s->copy.wal || live_stat(s->o->live, &f, &ignored) != 0 ||
-        f.wal_bytes < s->wal_before + WAL_GROWTH_BYTES)
+        (s->wal_before > 0 && f.wal_bytes < s->wal_before + WAL_GROWTH_BYTES))
         return;
     if (sqlite3_wal_checkpoint_v2(s->writer, "live", SQLITE_CHECKPOINT_PASSIVE,
                                   &n_log, &n_done) == SQLITE_OK &&

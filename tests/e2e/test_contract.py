@@ -292,7 +292,7 @@ def test_log_is_one_structured_line_per_event(server):
     server.create()
     server.get(BACKUP + "?database=no%20name")
     line = re.compile(
-        r"time=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ level=(debug|info|warn|error) "
+        r"time=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z level=(debug|info|warn|error) "
         r"event=[a-z0-9_.]+( [a-z0-9_]+=(\"([^\"\\]|\\.)*\"|[^\" ]*))*"
     )
     lines = server.log().splitlines()
