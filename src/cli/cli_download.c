@@ -115,11 +115,12 @@ static int open_folder(struct target *t, const struct args *a, struct err *e)
     struct stat st;
     char *folder;
 
-    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
-        t->path = xasprintf("%s/%s", path, a->o.filename);
-    } else {
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+        t->path =
+            xasprintf("%s%s%s", path, path[strlen(path) - 1] == '/' ? "" : "/",
+                      a->o.filename);
+    else
         t->path = xstrdup(path);
-    }
     slash = strrchr(t->path, '/');
     t->name = xstrdup(slash == NULL ? t->path : slash + 1);
     folder = slash == NULL ? xstrdup(".")
@@ -261,8 +262,7 @@ static void print(const struct args *a, const struct taking *t, const char *got,
     cli_put_text(&out, t->target.path);
     buf_printf(&out, ": %llu bytes (%s), %s", (unsigned long long)t->n_bytes,
                size,
-               compared ? "SHA-256 compared"
-                        : "its SHA-256 is not known yet, length compared");
+               compared ? "SHA-256 compared" : "no SHA-256 to compare with");
     (void)fprintf(strcmp(t->target.path, "-") == 0 ? stderr : stdout, "%s\n",
                   out.data);
     buf_fini(&out);
@@ -284,6 +284,11 @@ static int run(struct cli_client *c, void *arg, struct err *e)
     if (rc == 0)
         rc = c->ops->download(c, a->o.database, a->o.filename, a->suspect,
                               &sink, &said, e);
+    if (rc != 0 && strcmp(e->reason, "suspect") == 0)
+        (void)err_set_reason(e, e->code, "suspect",
+                             "%s proved damaged and is set aside; --suspect "
+                             "downloads it all the same",
+                             a->o.filename);
     cli_progress_end(c->progress);
     sha256_final(t.hash, got);
     if (rc == 0)

@@ -82,8 +82,7 @@ static int refused(const struct remote *r, const struct fetch_answer *a,
                       "Holdfast's; is it the right server?",
                       r->server, a->status);
     else if (strcmp(cli_field(details, "resource_type"), "route") == 0)
-        (void)err_set(e, code,
-                      "%s knows no such call; is it the server's URL?",
+        (void)err_set(e, code, "%s knows no such call; is it the server's URL?",
                       r->server);
     else
         (void)err_set_reason(e, code, cli_field(details, "reason"),

@@ -75,7 +75,7 @@ int cli_parse_duration(const char *text, unsigned *out_ms, struct err *e)
         return err_set(e, ERR_BAD_REQUEST,
                        "'%s' is not a time such as 10, 0.5, 500ms or 2min",
                        text);
-    if (ms > 24 * 60 * 60 * 1000)
+    if (ms > UINT64_C(24) * 60 * 60 * 1000)
         return err_set(e, ERR_BAD_REQUEST, "'%s' is longer than a day", text);
     *out_ms = (unsigned)ms;
     return 0;

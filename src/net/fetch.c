@@ -223,7 +223,7 @@ static int transfer_error(struct transfer *t, CURLcode rc, const char *text)
         return -1;
     if (text[0] == '\0')
         text = curl_easy_strerror(rc);
-    if (rc == CURLE_URL_MALFORMAT || rc == CURLE_UNSUPPORTED_PROTOCOL)
+    if (rc == CURLE_URL_MALFORMAT)
         return err_set(t->e, ERR_BAD_REQUEST, "%s is not a URL to reach: %s",
                        t->rq->url, text);
     return err_set(t->e, ERR_UNREACHABLE, "%s", text);
@@ -234,11 +234,16 @@ int fetch_run(struct fetch *f, const struct fetch_request *rq,
 {
     struct transfer t = {.curl = f->curl, .rq = rq, .a = a, .e = e};
     char text[CURL_ERROR_SIZE] = "";
-    struct curl_slist *headers = headers_of(rq);
+    struct curl_slist *headers;
     long status = 0;
     CURLcode rc;
 
     *a = (struct fetch_answer){0};
+    if (strncasecmp(rq->url, "http://", 7) != 0 &&
+        strncasecmp(rq->url, "https://", 8) != 0)
+        return err_set(e, ERR_BAD_REQUEST, "%s is not an http or https URL",
+                       rq->url);
+    headers = headers_of(rq);
     set_up(f->curl, &t);
     (void)curl_easy_setopt(f->curl, CURLOPT_HTTPHEADER, headers);
     (void)curl_easy_setopt(f->curl, CURLOPT_ERRORBUFFER, text);
