@@ -199,10 +199,10 @@ test: deps ## build, lint and run every test but the long ones
 
 # Each program runs in an empty folder of its own.
 unit: $(UNIT_BIN) ## run the unit tests
-	@for t in $(abspath $(UNIT_BIN)); do \
-	    d=$$(mktemp -d) && (cd $$d && $$t); status=$$?; rm -rf $$d; \
-	    [ $$status = 0 ] || { echo "$${t##*/} failed"; exit 1; }; \
-	done
+	@failed=; for t in $(abspath $(UNIT_BIN)); do \
+	    d=$$(mktemp -d); (cd $$d && $$t) || failed="$$failed $${t##*/}"; \
+	    rm -rf $$d; \
+	done; [ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
 
 export PYTHONDONTWRITEBYTECODE := 1
 PYTEST = HOLDFAST_BIN=$(abspath $(B)/test/holdfast) \
