@@ -331,6 +331,16 @@ static int check_root(const struct service *s, const char *path, struct err *e)
                           "--database-root when the server was started");
 }
 
+/* Whether the words of a path, not yet looked up, lie below a root: a remote
+ * caller learns nothing of other folders. */
+static int check_words(const struct service *s, const char *path, struct err *e)
+{
+    if (strstr(path, "/../") != NULL || strstr(path, "/./") != NULL)
+        return err_set_reason(e, ERR_INVALID, "path",
+                              "path must not contain . or .. parts");
+    return check_root(s, path, e);
+}
+
 /* The folder must exist; the file may be missing. */
 static char *canonical(const char *path, struct err *e)
 {
@@ -451,7 +461,8 @@ int databases_add(struct service *s, const char *name, const char *path,
         if (make_managed_folder(s, name, e) == 0)
             rc = add_checked(s, name, NULL, live, out, e);
     } else {
-        live = canonical(path, e);
+        if (trusted || check_words(s, path, e) == 0)
+            live = canonical(path, e);
         if (live != NULL && (trusted || check_root(s, live, e) == 0) &&
             check_free(s, live, e) == 0)
             rc = add_checked(s, name, live, live, out, e);

@@ -55,10 +55,16 @@ int router_match(struct http_request *rq, const struct http_route *routes,
                  size_t n_routes, struct buf *allow)
 {
     const char *method = rq->head ? "GET" : rq->method;
+    const char *matched = NULL;
 
     for (size_t i = 0; i < n_routes; i++) {
         if (!match_path(rq, routes[i].pattern))
             continue;
+        /* The first pattern that matches is the resource: a concrete path
+         * stands before one with a {part}. */
+        if (matched != NULL && strcmp(matched, routes[i].pattern) != 0)
+            continue;
+        matched = routes[i].pattern;
         if (strcmp(routes[i].method, method) == 0) {
             rq->route = &routes[i];
             return 0;
