@@ -59,7 +59,7 @@ struct service {
     struct guard *guard; /* borrowed */
     struct pool *long_pool;
     struct pool *quick_pool;
-    char **roots; /* of registered paths; absolute, without symlinks */
+    char **roots; /* of registered paths; absolute */
     size_t n_roots;
     unsigned busy_timeout_ms;
     uint64_t wal_limit_bytes;

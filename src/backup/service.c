@@ -87,12 +87,15 @@ static int take_roots(struct service *s, const struct service_opts *o,
 {
     char real[PATH_MAX];
 
-    s->roots = xcalloc(o->n_database_roots, sizeof *s->roots);
+    /* Each as it was given and without symlinks: callers may use either. */
+    s->roots = xcalloc(2 * o->n_database_roots, sizeof *s->roots);
     for (size_t i = 0; i < o->n_database_roots; i++) {
         if (realpath(o->database_roots[i], real) == NULL)
             return err_sys(e, "cannot find the database root %s",
                            o->database_roots[i]);
         s->roots[s->n_roots++] = xstrdup(real);
+        if (o->database_roots[i][0] == '/')
+            s->roots[s->n_roots++] = xstrdup(o->database_roots[i]);
     }
     return 0;
 }
