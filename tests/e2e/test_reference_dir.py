@@ -82,6 +82,7 @@ def test_old_backups_are_adopted(reference):
         details = reference.details(name)
         assert (details["origin"], details["state"]) == ("adopted", "good")
         assert details["size"] == reference.backup_path(name).stat().st_size
+    reference.backups()
     path = reference.backup_path(OLD[0])
     wait_for(
         lambda: reference.details(OLD[0])["sha256"] == dbfile.file_digest(path),
