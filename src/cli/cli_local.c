@@ -422,7 +422,7 @@ static int open_service(struct local *l, const char *data_dir, struct err *e)
                               "a server (or another command) works on the data "
                               "directory %s; ask the server, with --server URL",
                               data_dir);
-    return err_is_private(e) ? err_wrap(e, "data directory %s", data_dir) : -1;
+    return -1;
 }
 
 int cli_local_open(const char *data_dir, bool make, struct cli_client **out,

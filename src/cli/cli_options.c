@@ -18,9 +18,13 @@ static error_t parse_target(int key, char *arg, struct argp_state *state)
 
     switch (key) {
     case KEY_SERVER:
+        if (arg[0] == '\0')
+            argp_error(state, "--server needs a URL");
         o->server = arg;
         break;
     case KEY_DATA:
+        if (arg[0] == '\0')
+            argp_error(state, "--data needs a folder");
         o->data = arg;
         break;
     case KEY_JSON:

@@ -131,8 +131,7 @@ static int server_start(struct server *sv, const struct cli_settings *s,
                                   "another holdfast works on the data "
                                   "directory %s already",
                                   s->data);
-        return err_is_private(e) ? err_wrap(e, "data directory %s", s->data)
-                                 : -1;
+        return -1;
     }
     sv->api = api_new(sv->service);
     http.ctx = sv->api;
