@@ -1,7 +1,6 @@
 /* holdfast serve: the server. */
-#include <errno.h>
-#include <limits.h>
 #include <malloc.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
