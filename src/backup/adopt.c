@@ -4,6 +4,7 @@
  * background.  What is found out is kept in the catalog, since nothing in a
  * folder of others is changed before someone asks for it.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -61,7 +62,8 @@ static int remember(struct database *db, const struct store_entry *en,
     int rc;
 
     json_put(&text, o);
-    rc = catalog_put_adopted(db->service->catalog, &k, text.data, e);
+    rc = catalog_put_adopted(db->service->catalog, &k, f->state == BACKUP_GOOD,
+                             text.data, e);
     json_decref(o);
     buf_fini(&text);
     return rc;
@@ -80,6 +82,12 @@ static int read_shape(int fd, struct facts *f, struct err *e)
     return 0;
 }
 
+static bool says_damage(const struct err *e)
+{
+    return e->code == ERR_DAMAGED || e->code == ERR_NOT_DATABASE ||
+           e->code == ERR_ENCRYPTED;
+}
+
 int adopted_examine(struct database *db, const struct store_entry *en,
                     bool deep, struct facts *out, struct err *e)
 {
@@ -93,11 +101,19 @@ int adopted_examine(struct database *db, const struct store_entry *en,
 
     minimal_facts(en, out);
     check.path = path;
-    if (fd < 0 || read_shape(fd, out, e) != 0 ||
+    if (fd < 0)
+        goto done;
+    if (read_shape(fd, out, e) != 0 ||
         read_back(fd, en->size_bytes, out->sha256, NULL, 0, &s->stopping, e) !=
             0 ||
-        check_run(s->guard, &check, &report, e) != 0)
-        goto done;
+        check_run(s->guard, &check, &report, e) != 0) {
+        if (!says_damage(e))
+            goto done;
+        /* Not even its header can be relied on. */
+        report.result = CHECK_DAMAGED;
+        (void)snprintf(report.problem, sizeof report.problem, "%.500s",
+                       e->message);
+    }
     apply_report(out, &report, deep);
     rc = remember(db, en, out, e);
 done:
@@ -109,33 +125,68 @@ done:
     return rc;
 }
 
+/* ---- what the list needs to know of many ---- */
+
+int adopted_load(struct database *db, struct adopted_set *out, struct err *e)
+{
+    return catalog_list_adopted(db->service->catalog, db->name, &out->row,
+                                &out->n, e);
+}
+
+static int by_filename(const void *key, const void *row)
+{
+    return strcmp(key, ((const struct catalog_adopted *)row)->filename);
+}
+
+enum adopted_state adopted_state(const struct adopted_set *s,
+                                 const struct store_entry *en)
+{
+    const struct catalog_adopted *row =
+        s->n == 0
+            ? NULL
+            : bsearch(en->name.s, s->row, s->n, sizeof *s->row, by_filename);
+
+    if (row == NULL || row->size_bytes != en->size_bytes ||
+        row->mtime_ns != en->mtime_ns)
+        return ADOPTED_UNKNOWN;
+    return row->good ? ADOPTED_GOOD : ADOPTED_SUSPECT;
+}
+
+/* ---- in the background ---- */
+
+static bool wants_examining(const struct adopted_set *known,
+                            const struct store_entry *en)
+{
+    return !en->has_facts && !en->pending && en->whole &&
+           adopted_state(known, en) == ADOPTED_UNKNOWN;
+}
+
 static void examine_job(void *arg)
 {
     struct database *db = arg;
+    struct adopted_set known = {0};
     struct store_entry *all = NULL;
     size_t n = 0;
     struct err e = {0};
 
-    if (store_scan(db->store, false, &all, &n, &e) != 0)
+    if (adopted_load(db, &known, &e) != 0 ||
+        store_scan(db->store, false, &all, &n, &e) != 0)
         log_error("adopt.failed", &e, NULL);
     for (size_t i = 0; i < n && !service_stopping(db->service); i++) {
         struct facts f = {0};
 
-        if (all[i].has_facts || all[i].pending || !all[i].whole ||
-            adopted_facts(db, &all[i], &f, &e) != 0)
+        if (!wants_examining(&known, &all[i]))
             continue;
-        if (f.sha256[0] == '\0') {
-            facts_fini(&f);
-            if (adopted_examine(db, &all[i], false, &f, &e) == 0)
-                log_event(LOG_INFO, "backup.adopted", "database", db->name,
-                          "filename", all[i].name.s, "state",
-                          backup_state_name(f.state), NULL);
-            else
-                log_error("adopt.failed", &e, NULL);
-        }
+        if (adopted_examine(db, &all[i], false, &f, &e) == 0)
+            log_event(LOG_INFO, "backup.adopted", "database", db->name,
+                      "filename", all[i].name.s, "state",
+                      backup_state_name(f.state), NULL);
+        else
+            log_error("adopt.failed", &e, NULL);
         facts_fini(&f);
     }
     free(all);
+    free(known.row);
     (void)pthread_mutex_lock(&db->lock);
     db->adopting = false;
     /* A list made meanwhile may hold one that proved damaged. */
@@ -143,36 +194,12 @@ static void examine_job(void *arg)
     (void)pthread_mutex_unlock(&db->lock);
 }
 
-/* Whether any adopted backup is still to be examined. */
-static bool anything_unknown(struct database *db)
-{
-    struct store_entry *all = NULL;
-    struct err ignored;
-    size_t n = 0;
-    bool unknown = false;
-
-    if (store_scan(db->store, false, &all, &n, &ignored) != 0)
-        return false;
-    for (size_t i = 0; !unknown && i < n; i++) {
-        struct facts f = {0};
-
-        if (all[i].has_facts || all[i].pending || !all[i].whole ||
-            adopted_facts(db, &all[i], &f, &ignored) != 0)
-            continue;
-        unknown = f.sha256[0] == '\0';
-        facts_fini(&f);
-    }
-    free(all);
-    return unknown;
-}
-
 void adopt_in_background(struct database *db)
 {
     struct err ignored;
     bool start;
 
-    if (!db->service->background || service_stopping(db->service) ||
-        !anything_unknown(db))
+    if (!db->service->background || service_stopping(db->service))
         return;
     (void)pthread_mutex_lock(&db->lock);
     start = !db->adopting;

@@ -126,7 +126,17 @@ int adopted_facts(struct database *db, const struct store_entry *en,
 /* adopted_examine: hash and check it now, and remember the outcome. */
 int adopted_examine(struct database *db, const struct store_entry *en,
                     bool deep, struct facts *out, struct err *e);
+/* adopt_in_background: examine those of which nothing is known yet. */
 void adopt_in_background(struct database *db);
+
+enum adopted_state { ADOPTED_UNKNOWN, ADOPTED_GOOD, ADOPTED_SUSPECT };
+struct adopted_set {
+    struct catalog_adopted *row; /* by filename; the caller's to free */
+    size_t n;
+};
+int adopted_load(struct database *db, struct adopted_set *out, struct err *e);
+enum adopted_state adopted_state(const struct adopted_set *s,
+                                 const struct store_entry *en);
 
 /* find_entry: the entry of one name, if it is a backup (good or suspect). */
 int find_entry(struct database *db, const struct backup_name *name,

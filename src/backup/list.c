@@ -50,20 +50,6 @@ static uint64_t next_generation(void)
     return __atomic_add_fetch(&last, 1, __ATOMIC_RELAXED);
 }
 
-/* Whether what is known of an adopted backup keeps it off the list. */
-static bool adopted_is_good(struct database *db, const struct store_entry *en)
-{
-    struct facts f = {0};
-    struct err ignored;
-    bool good;
-
-    if (adopted_facts(db, en, &f, &ignored) != 0)
-        return false;
-    good = f.state == BACKUP_GOOD;
-    facts_fini(&f);
-    return good;
-}
-
 static struct list_box *box_new(size_t n)
 {
     struct list_box *b = xcalloc(1, sizeof *b + n * sizeof(struct backup_item));
@@ -73,41 +59,59 @@ static struct list_box *box_new(size_t n)
     return b;
 }
 
-static struct list_box *read_folder(struct database *db, struct err *e)
+static void put_item(struct list_box *b, const struct store_entry *en)
 {
-    struct store_entry *all = NULL;
-    struct list_box *b = NULL;
-    struct store_stamp stamp = {0};
-    bool settled = false;
-    bool examine = false;
-    size_t n = 0;
+    struct backup_item *item = &b->list.item[b->list.n++];
 
-    (void)store_stamp(db->store, &stamp, &settled);
-    if (store_scan(db->store, false, &all, &n, e) != 0)
-        return NULL;
-    b = box_new(n);
-    b->stamp = stamp;
-    b->fixed = settled;
+    item->name = en->name;
+    item->size_bytes = en->size_bytes;
+    item->created_at = en->created_at;
+}
+
+/* Fill the list; true if there is an adopted backup still to be examined. */
+static bool put_items(struct list_box *b, const struct store_entry *all,
+                      size_t n, const struct adopted_set *known)
+{
+    bool unknown = false;
+
     for (size_t i = 0; i < n; i++) {
+        enum adopted_state state = ADOPTED_GOOD;
+
         if (!all[i].whole) {
             b->fixed = false; /* perhaps being copied there right now */
             continue;
         }
         if (all[i].pending)
             continue;
-        if (!all[i].has_facts) {
-            examine = true;
-            if (!adopted_is_good(db, &all[i]))
-                continue;
-        }
-        b->list.item[b->list.n].name = all[i].name;
-        b->list.item[b->list.n].size_bytes = all[i].size_bytes;
-        b->list.item[b->list.n].created_at = all[i].created_at;
-        b->list.n++;
+        if (!all[i].has_facts)
+            state = adopted_state(known, &all[i]);
+        unknown = unknown || state == ADOPTED_UNKNOWN;
+        if (state != ADOPTED_SUSPECT)
+            put_item(b, &all[i]);
+    }
+    return unknown;
+}
+
+static struct list_box *read_folder(struct database *db, struct err *e)
+{
+    struct store_entry *all = NULL;
+    struct list_box *b = NULL;
+    struct adopted_set known = {0};
+    struct store_stamp stamp = {0};
+    bool settled = false;
+    size_t n = 0;
+
+    (void)store_stamp(db->store, &stamp, &settled);
+    if (adopted_load(db, &known, e) == 0 &&
+        store_scan(db->store, false, &all, &n, e) == 0) {
+        b = box_new(n);
+        b->stamp = stamp;
+        b->fixed = settled;
+        if (put_items(b, all, n, &known))
+            adopt_in_background(db);
     }
     free(all);
-    if (examine)
-        adopt_in_background(db);
+    free(known.row);
     return b;
 }
 
@@ -181,7 +185,11 @@ int backup_details(struct service *s, const char *name, const char *filename,
     if (db == NULL || parse_filename(filename, &n, &t, e) != 0 ||
         find_entry(db, &n, &en, e) != 0)
         return -1;
-    return entry_facts(db, &en, out, e);
+    if (entry_facts(db, &en, out, e) != 0)
+        return -1;
+    if (out->sha256[0] == '\0')
+        adopt_in_background(db);
+    return 0;
 }
 
 int backup_details_list(struct service *s, const char *name, size_t limit,

@@ -2,7 +2,9 @@
 #include "catalog/catalog.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "base/phase.h"
@@ -21,7 +23,8 @@ static const char schema[] =
     "CREATE TABLE setting(key TEXT PRIMARY KEY, value TEXT NOT NULL)"
     " WITHOUT ROWID;"
     "CREATE TABLE adopted(database TEXT, filename TEXT, size INTEGER,"
-    " mtime_ns INTEGER, facts TEXT NOT NULL, PRIMARY KEY(database, filename))"
+    " mtime_ns INTEGER, good INTEGER, facts TEXT NOT NULL, PRIMARY "
+    "KEY(database, filename))"
     " WITHOUT ROWID;"
     "PRAGMA user_version=1;"
     "COMMIT";
@@ -193,7 +196,7 @@ int catalog_get_adopted(struct catalog *c, const struct catalog_key *k,
 }
 
 int catalog_put_adopted(struct catalog *c, const struct catalog_key *k,
-                        const char *facts, struct err *e)
+                        bool good, const char *facts, struct err *e)
 {
     struct sqlite3_stmt *st = NULL;
     int rc = -1;
@@ -201,16 +204,58 @@ int catalog_put_adopted(struct catalog *c, const struct catalog_key *k,
     (void)pthread_mutex_lock(&c->lock);
     if (sq_prepare(c->db,
                    "INSERT OR REPLACE INTO adopted(database, filename, size, "
-                   "mtime_ns, facts) VALUES(?1, ?2, ?3, ?4, ?5)",
+                   "mtime_ns, good, facts) VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
                    &st, e) == 0) {
         sq_bind_text(st, 1, k->database);
         sq_bind_text(st, 2, k->filename);
         sq_bind_int(st, 3, (int64_t)k->size_bytes);
         sq_bind_int(st, 4, k->mtime_ns);
-        sq_bind_text(st, 5, facts);
+        sq_bind_int(st, 5, good ? 1 : 0);
+        sq_bind_text(st, 6, facts);
         rc = sq_step(st, e) < 0 ? -1 : 0;
     }
     sq_finalize(st);
     (void)pthread_mutex_unlock(&c->lock);
     return rc == 0 ? 0 : err_wrap(e, "the catalog");
+}
+
+static void take_row(struct sqlite3_stmt *st, struct catalog_adopted *a)
+{
+    (void)snprintf(a->filename, sizeof a->filename, "%s", sq_text(st, 0));
+    a->size_bytes = (uint64_t)sq_int64(st, 1);
+    a->mtime_ns = sq_int64(st, 2);
+    a->good = sq_int64(st, 3) != 0;
+}
+
+int catalog_list_adopted(struct catalog *c, const char *database,
+                         struct catalog_adopted **out, size_t *n, struct err *e)
+{
+    struct sqlite3_stmt *st = NULL;
+    struct catalog_adopted *list = NULL;
+    size_t cap = 0;
+    int row = -1;
+
+    *n = 0;
+    (void)pthread_mutex_lock(&c->lock);
+    if (sq_prepare(c->db,
+                   "SELECT filename, size, mtime_ns, good FROM adopted "
+                   "WHERE database=?1 ORDER BY filename",
+                   &st, e) == 0) {
+        sq_bind_text(st, 1, database);
+        while ((row = sq_step(st, e)) == 1) {
+            if (*n == cap) {
+                cap = cap == 0 ? 64 : cap * 2;
+                list = xrealloc(list, cap * sizeof *list);
+            }
+            take_row(st, &list[(*n)++]);
+        }
+    }
+    sq_finalize(st);
+    (void)pthread_mutex_unlock(&c->lock);
+    if (row < 0) {
+        free(list);
+        return err_wrap(e, "the catalog");
+    }
+    *out = list;
+    return 0;
 }

@@ -9,6 +9,7 @@
 #ifndef HOLDFAST_CATALOG_CATALOG_H
 #define HOLDFAST_CATALOG_CATALOG_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -54,7 +55,20 @@ struct catalog_key {
 /* catalog_get_adopted: the facts' text, new; NULL in *out when not known. */
 int catalog_get_adopted(struct catalog *c, const struct catalog_key *k,
                         char **out, struct err *e);
+
+/* catalog_put_adopted: `good` is what a list needs to know of the facts. */
 int catalog_put_adopted(struct catalog *c, const struct catalog_key *k,
-                        const char *facts, struct err *e);
+                        bool good, const char *facts, struct err *e);
+
+/* One row for each adopted backup of a database, by filename. */
+struct catalog_adopted {
+    char filename[32];
+    uint64_t size_bytes;
+    int64_t mtime_ns;
+    bool good;
+};
+int catalog_list_adopted(struct catalog *c, const char *database,
+                         struct catalog_adopted **out, size_t *n,
+                         struct err *e);
 
 #endif
