@@ -22,17 +22,25 @@ void api_service_health(struct http_request *rq, void *ctx)
 }
 
 /*
- * The server listens only once the service is open, and answers 503 with the
- * reason "stopping" by itself once it is to end; between the two it is ready.
+ * Ready means that what a crash interrupted has been finished.  Once it is to
+ * end the server answers 503 with the reason "stopping" by itself.
  */
 void api_service_ready(struct http_request *rq, void *ctx)
 {
     static const struct api_operation op = {.step = "api.ready",
                                             .query = no_query};
     struct api_call c;
+    struct err e = {0};
 
-    if (api_call_begin(&c, rq, ctx, &op) == 0)
+    if (api_call_begin(&c, rq, ctx, &op) != 0)
+        return;
+    if (service_ready(c.api->service)) {
         reply_status(rq, "ready");
+        return;
+    }
+    (void)err_set_reason(&e, ERR_BUSY, "starting",
+                         "the service is finishing what was interrupted");
+    api_call_fail(&c, &e);
 }
 
 void api_service_openapi(struct http_request *rq, void *ctx)

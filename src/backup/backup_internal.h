@@ -70,6 +70,7 @@ struct service {
     struct database *databases;
     struct registered *registered;
     char current[DATABASE_NAME_SIZE];
+    int n_settling; /* atomic; folders that start-up is not done with */
     bool stopping; /* also read atomically, by long work */
 };
 

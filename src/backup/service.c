@@ -34,15 +34,17 @@ static int open_data_dir(struct service *s, const char *path, struct err *e)
     if (realpath(path, real) == NULL)
         return err_sys(e, "cannot find the data directory %s", path);
     s->data_path = xstrdup(real);
-    s->data_dir = file_open_dir(real, e);
-    return s->data_dir < 0 ? -1 : 0;
+    s->data_dir = open(real, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (s->data_dir < 0)
+        return err_sys(e, "cannot use the data directory %s", real);
+    return 0;
 }
 
 static int take_lock(struct service *s, struct err *e)
 {
     s->lock_fd = file_open_at(s->data_dir, LOCK_NAME, O_RDWR | O_CREAT, e);
     if (s->lock_fd < 0)
-        return -1;
+        return err_wrap(e, "the data directory %s", s->data_path);
     if (flock(s->lock_fd, LOCK_EX | LOCK_NB) == 0)
         return 0;
     if (errno != EWOULDBLOCK)
@@ -155,7 +157,15 @@ bool service_stopping(struct service *s)
 
 static void settle_job(void *arg)
 {
-    settle_all(arg);
+    struct database *db = arg;
+
+    settle_all(db);
+    (void)__atomic_sub_fetch(&db->service->n_settling, 1, __ATOMIC_ACQ_REL);
+}
+
+bool service_ready(struct service *s)
+{
+    return __atomic_load_n(&s->n_settling, __ATOMIC_ACQUIRE) == 0;
 }
 
 /* Every folder of backups is cleaned, and restores that a crash interrupted
@@ -179,7 +189,9 @@ static int queue_settling(struct service *s, struct err *e)
         if (database_name_check(ent->d_name, &ignored) != 0)
             continue;
         db = service_get(s, ent->d_name);
-        (void)strand_put(db->work, settle_job, db, &ignored);
+        (void)__atomic_add_fetch(&s->n_settling, 1, __ATOMIC_ACQ_REL);
+        if (strand_put(db->work, settle_job, db, &ignored) != 0)
+            (void)__atomic_sub_fetch(&s->n_settling, 1, __ATOMIC_ACQ_REL);
     }
     (void)closedir(d);
     return 0;
@@ -207,6 +219,9 @@ int service_open(const struct service_opts *o, struct service **out,
     s->quick_pool = pool_new(QUICK_THREADS);
     if (queue_settling(s, e) != 0)
         goto fail;
+    for (struct database *db = s->databases; !s->background && db != NULL;
+         db = db->next)
+        strand_drain(db->work);
     *out = s;
     return 0;
 fail:

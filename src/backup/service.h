@@ -44,6 +44,13 @@ struct service_opts {
 int service_open(const struct service_opts *opts, struct service **out,
                  struct err *e);
 
+/*
+ * service_ready: false while what a crash interrupted is still being finished
+ * (other work on those databases waits behind it).  With opts.background
+ * false service_open has waited for that.
+ */
+bool service_ready(struct service *s);
+
 /* service_stop: refuse new work (ERR_BUSY, reason "stopping"); work that has
  * not begun is refused, work under way is brought to an end or given up where
  * nothing has happened yet; returns when none is left. */

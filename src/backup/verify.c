@@ -198,8 +198,8 @@ static int check_suspect(const struct facts *f, bool wanted, struct err *e)
     if (f->state == BACKUP_GOOD || wanted)
         return 0;
     return err_set_reason(e, ERR_DAMAGED, "suspect",
-                          "backup %s proved damaged and is set aside "
-                          "(?suspect=true downloads it all the same)",
+                          "backup %s proved damaged and is set aside; it is "
+                          "downloaded only if suspect copies are asked for",
                           f->name.s);
 }
 

@@ -2,8 +2,7 @@
  * The log: one line per event on stderr, written with a single write so that
  * lines never mix:
  *
- *   time=2026-04-13T14:25:30.123Z level=info event=backup.created request=…
- * key=value
+ *   time=2026-04-13T14:25:30.123Z level=info event=backup.created size=4096
  *
  * Values with blanks, quotes or control bytes are quoted and escaped (C
  * style); a line is at most 4 KiB, longer values are cut.  Callers never log
