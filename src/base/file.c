@@ -132,7 +132,7 @@ int file_read_small(int dir, const char *name, size_t max, struct buf *out,
                     struct err *e)
 {
     int fd = file_open_at(dir, name, O_RDONLY, e);
-    uint64_t size;
+    uint64_t size = 0;
     size_t got;
     int rc = -1;
 
