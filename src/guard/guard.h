@@ -77,7 +77,8 @@ struct guard_call {
     unsigned cpu_s;
     unsigned wall_s;
     uid_t run_as_uid;   /* when running as root: the user and group the child */
-    gid_t run_as_gid;   /* becomes where that is permitted; uid 0: keep both */
+    gid_t run_as_gid;   /* becomes, if that is permitted and they can open the
+                           paths; uid 0: keep both */
     const bool *cancel; /* looked at ten times a second (atomic);
                            true ends the child; may be NULL */
 };

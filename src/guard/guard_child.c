@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/fsuid.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -65,21 +66,45 @@ static int set_up_descriptors(int reply_fd, struct err *e)
     return 0;
 }
 
+/* Whether the user of the file system that this process now is may open all
+ * that the job names. */
+static bool can_open(const struct guard_job *job)
+{
+    for (int i = 0; i < GUARD_MAX_PATHS && job->paths[i].path[0] != '\0'; i++) {
+        int fd = open(job->paths[i].path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+
+        if (fd < 0)
+            return false;
+        file_close(&fd);
+    }
+    return true;
+}
+
 /*
  * Become another user.  Where the process may not (a container without
- * CAP_SETUID) it stays who it is: this is a second guard against files that
- * the database's owner could not open, and the caller is the first.
+ * CAP_SETUID), or where that user cannot reach the files, it stays who it is:
+ * this is a second guard against files that the database's owner could not
+ * open, and the caller is the first.
  */
 static int become(const struct guard_job *job, struct err *e)
 {
-    if (geteuid() != 0 || job->run_as_uid == 0)
+    uid_t uid = job->run_as_uid;
+    gid_t gid = job->run_as_gid;
+    bool reachable;
+
+    if (geteuid() != 0 || uid == 0 || setgroups(0, NULL) != 0)
         return 0;
-    if (setgroups(0, NULL) != 0 ||
-        setresgid(job->run_as_gid, job->run_as_gid, job->run_as_gid) != 0 ||
-        setresuid(job->run_as_uid, job->run_as_uid, job->run_as_uid) != 0) {
+    (void)setfsgid(gid);
+    (void)setfsuid(uid);
+    reachable = can_open(job);
+    (void)setfsuid(0);
+    (void)setfsgid(getegid());
+    if (!reachable)
+        return 0;
+    if (setresgid(gid, gid, gid) != 0 || setresuid(uid, uid, uid) != 0) {
         if (errno == EPERM || errno == EINVAL)
             return 0;
-        return err_sys(e, "cannot become user %u", (unsigned)job->run_as_uid);
+        return err_sys(e, "cannot become user %u", (unsigned)uid);
     }
     return 0;
 }
