@@ -74,7 +74,7 @@ class Falls:
         self.writing = 0
 
     def add(self, operation, step, acked, restored=False):
-        inside = step and not acked and not step.startswith("api.")
+        inside = not acked and step not in ("", "idle") and step[:4] != "api."
         self.inside[operation if inside else "outside"] += 1
         self.steps[f"{operation}: {step}" if inside else "outside"] += 1
         self.writing += bool(inside and step in WRITING and not restored)
@@ -95,6 +95,14 @@ def falls(report):
     yield value
     for line in value.lines():
         report(line)
+
+
+def wait_settled(server):
+    """Wait until the start has finished what a killed restore left."""
+    wait_for(
+        lambda: not list(server.folder().glob("*.pending")),
+        "the safety backup of a killed restore to be finished",
+    )
 
 
 class Strike:
@@ -195,6 +203,7 @@ class Campaign:
 
     def check(self):
         """All that must be true once the server runs again."""
+        wait_settled(self.server)
         listed = set(self.server.backups())
         assert self.present <= listed, f"lost: {self.present - listed}"
         assert not listed & self.gone, f"came back: {listed & self.gone}"
@@ -361,6 +370,7 @@ class UnderWriters:
         step = self.server.phase()
         after = self.bank.acked()
         self.server.start()
+        wait_settled(self.server)
         new = self.read_new()
         assert len(new) <= 1, new
         happened = self.live_mark() != self.mark

@@ -28,13 +28,18 @@ assert len(MATRIX) * BACKUPS >= 200
 
 class Totals:
     backups = commits = looks = 0
-    longest_wait_s = 0.0
+
+    def __init__(self):
+        self.longest_wait_s = dict.fromkeys(dbfile.JOURNAL_MODES, 0.0)
+
+    def waits(self):
+        return ", ".join(f"{m} {s:.3f} s" for m, s in self.longest_wait_s.items())
 
     def line(self):
         return (
             f"P1: {self.backups} backups, every one sound, balanced, without holes "
             f"and recent; {self.commits} commits, {self.looks} looks, "
-            f"longest wait {self.longest_wait_s:.3f} s"
+            f"longest waits {self.waits()}"
         )
 
 
@@ -87,7 +92,8 @@ def test_backup_under_writers(servers, totals, seed, mode, page_size, auto_vacuu
     totals.backups += len(taken)
     totals.commits += sum(seen["commits"])
     totals.looks += seen["looks"]
-    totals.longest_wait_s = max(totals.longest_wait_s, seen["longest_wait_s"])
+    longest = max(totals.longest_wait_s[mode], seen["longest_wait_s"])
+    totals.longest_wait_s[mode] = longest
 
 
 def is_right(path, before, after):
