@@ -71,7 +71,7 @@ struct service {
     struct registered *registered;
     char current[DATABASE_NAME_SIZE];
     int n_settling; /* atomic; folders that start-up is not done with */
-    bool stopping; /* also read atomically, by long work */
+    bool stopping;  /* also read atomically, by long work */
 };
 
 /* ---- service.c ---- */
@@ -106,6 +106,10 @@ int database_live(struct database *db, struct live_opts *o, struct err *e);
  * db->work.  May wait up to a second. */
 int name_reserve(struct database *db, struct backup_name *name, int64_t *t,
                  struct err *e);
+
+/* name_keep: the backup of second t is about to be deleted; if it is the
+ * newest, remember its name, durably. */
+int name_keep(struct database *db, int64_t t, struct err *e);
 
 /* ---- copying.c ---- */
 

@@ -33,7 +33,8 @@ static int delete_now(const struct delete_job *j, struct err *e)
 {
     struct store_entry en;
 
-    if (find_entry(j->db, &j->name, &en, e) != 0)
+    if (find_entry(j->db, &j->name, &en, e) != 0 ||
+        (en.has_facts && name_keep(j->db, en.created_at, e) != 0))
         return -1;
     return store_delete(j->db->store, &j->name, en.suspect, e);
 }

@@ -2,7 +2,8 @@
  * Names.  A backup is named after the UTC second at which its copy begins.
  * Names are unique and ascend: a second that is taken is waited out, at most
  * a second long; when the clock stands behind our newest name, that plus one
- * second is taken without waiting.
+ * second is taken without waiting.  A name is never used again, also not when
+ * its backup has been deleted: the catalog keeps the newest of those.
  */
 #include <stdlib.h>
 
@@ -15,9 +16,11 @@ static int newest_own(struct database *db, int64_t *newest, struct err *e)
     struct store_entry *all = NULL;
     size_t n = 0;
 
-    *newest = 1; /* known, and older than anything */
-    if (store_scan(db->store, true, &all, &n, e) != 0)
+    if (catalog_get_mark(db->service->catalog, db->name, newest, e) != 0 ||
+        store_scan(db->store, true, &all, &n, e) != 0)
         return -1;
+    if (*newest == 0)
+        *newest = 1; /* known, and older than anything */
     for (size_t i = 0; i < n; i++) {
         bool own = all[i].has_facts || all[i].pending;
 
@@ -34,6 +37,17 @@ static bool taken(struct database *db, int64_t t)
 
     backup_name_format(t, &name);
     return store_has(db->store, &name);
+}
+
+int name_keep(struct database *db, int64_t t, struct err *e)
+{
+    int64_t newest;
+
+    if (newest_own(db, &newest, e) != 0)
+        return -1;
+    if (t < newest)
+        return 0;
+    return catalog_put_mark(db->service->catalog, db->name, t, e);
 }
 
 int name_reserve(struct database *db, struct backup_name *name, int64_t *t,

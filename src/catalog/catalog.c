@@ -147,22 +147,18 @@ int catalog_delete_database(struct catalog *c, const char *name, struct err *e)
     return run(c, "DELETE FROM database WHERE name=?1", name, NULL, e);
 }
 
-/* The one text that a query gives, or NULL in *out. */
-static int one_text(struct catalog *c, const char *sql,
-                    const struct catalog_key *k, char **out, struct err *e)
+/* Settings: "current", and "named/DATABASE" for the marks. */
+static int get_setting(struct catalog *c, const char *key, char **out,
+                       struct err *e)
 {
     struct sqlite3_stmt *st = NULL;
     int row = -1;
 
     *out = NULL;
     (void)pthread_mutex_lock(&c->lock);
-    if (sq_prepare(c->db, sql, &st, e) == 0) {
-        if (k != NULL) {
-            sq_bind_text(st, 1, k->database);
-            sq_bind_text(st, 2, k->filename);
-            sq_bind_int(st, 3, (int64_t)k->size_bytes);
-            sq_bind_int(st, 4, k->mtime_ns);
-        }
+    if (sq_prepare(c->db, "SELECT value FROM setting WHERE key=?1", &st, e) ==
+        0) {
+        sq_bind_text(st, 1, key);
         row = sq_step(st, e);
         if (row == 1)
             *out = xstrdup(sq_text(st, 0));
@@ -172,27 +168,71 @@ static int one_text(struct catalog *c, const char *sql,
     return row < 0 ? err_wrap(e, "the catalog") : 0;
 }
 
+static int put_setting(struct catalog *c, const char *key, const char *value,
+                       struct err *e)
+{
+    return run(c, "INSERT OR REPLACE INTO setting(key, value) VALUES(?1, ?2)",
+               key, value, e);
+}
+
 int catalog_get_current(struct catalog *c, char **out, struct err *e)
 {
-    return one_text(c, "SELECT value FROM setting WHERE key='current'", NULL,
-                    out, e);
+    return get_setting(c, "current", out, e);
 }
 
 int catalog_put_current(struct catalog *c, const char *name, struct err *e)
 {
-    return run(c,
-               "INSERT OR REPLACE INTO setting(key, value) "
-               "VALUES('current', ?1)",
-               name, NULL, e);
+    return put_setting(c, "current", name, e);
+}
+
+int catalog_get_mark(struct catalog *c, const char *database, int64_t *t,
+                     struct err *e)
+{
+    char *key = xasprintf("named/%s", database);
+    char *value = NULL;
+    int rc = get_setting(c, key, &value, e);
+
+    *t = value != NULL ? strtoll(value, NULL, 10) : 0;
+    free(value);
+    free(key);
+    return rc;
+}
+
+int catalog_put_mark(struct catalog *c, const char *database, int64_t t,
+                     struct err *e)
+{
+    char *key = xasprintf("named/%s", database);
+    char *value = xasprintf("%lld", (long long)t);
+    int rc = put_setting(c, key, value, e);
+
+    free(value);
+    free(key);
+    return rc;
 }
 
 int catalog_get_adopted(struct catalog *c, const struct catalog_key *k,
                         char **out, struct err *e)
 {
-    return one_text(c,
-                    "SELECT facts FROM adopted WHERE database=?1 AND "
-                    "filename=?2 AND size=?3 AND mtime_ns=?4",
-                    k, out, e);
+    struct sqlite3_stmt *st = NULL;
+    int row = -1;
+
+    *out = NULL;
+    (void)pthread_mutex_lock(&c->lock);
+    if (sq_prepare(c->db,
+                   "SELECT facts FROM adopted WHERE database=?1 AND "
+                   "filename=?2 AND size=?3 AND mtime_ns=?4",
+                   &st, e) == 0) {
+        sq_bind_text(st, 1, k->database);
+        sq_bind_text(st, 2, k->filename);
+        sq_bind_int(st, 3, (int64_t)k->size_bytes);
+        sq_bind_int(st, 4, k->mtime_ns);
+        row = sq_step(st, e);
+        if (row == 1)
+            *out = xstrdup(sq_text(st, 0));
+    }
+    sq_finalize(st);
+    (void)pthread_mutex_unlock(&c->lock);
+    return row < 0 ? err_wrap(e, "the catalog") : 0;
 }
 
 int catalog_put_adopted(struct catalog *c, const struct catalog_key *k,

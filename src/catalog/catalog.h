@@ -41,6 +41,14 @@ int catalog_delete_database(struct catalog *c, const char *name, struct err *e);
 int catalog_get_current(struct catalog *c, char **out, struct err *e);
 int catalog_put_current(struct catalog *c, const char *name, struct err *e);
 
+/* ---- the newest name of a database that a delete has taken away ---- */
+
+/* catalog_get_mark: seconds since the epoch; 0 if there is none. */
+int catalog_get_mark(struct catalog *c, const char *database, int64_t *t,
+                     struct err *e);
+int catalog_put_mark(struct catalog *c, const char *database, int64_t t,
+                     struct err *e);
+
 /* ---- facts about adopted backups ---- */
 
 /* An adopted backup is known by name, size and mtime: a file that changes is

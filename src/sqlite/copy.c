@@ -175,6 +175,7 @@ static int check_going_on(struct copy *c, const struct snapshot *s,
 static int copy_pages(struct copy *c, struct snapshot *s, uint64_t *next,
                       int64_t until_ms, struct scratch *tmp, struct err *e)
 {
+    const char *step_name = comparing(c) ? "restore.copy" : "create.copy";
     uint64_t step = chunk_pages(c);
 
     while (*next <= c->n_pages) {
@@ -182,7 +183,7 @@ static int copy_pages(struct copy *c, struct snapshot *s, uint64_t *next,
 
         if (n > step)
             n = step;
-        if (check_going_on(c, s, e) != 0 || phase_enter("copy.chunk", e) != 0 ||
+        if (check_going_on(c, s, e) != 0 || phase_enter(step_name, e) != 0 ||
             copy_chunk(c, s, *next, n, tmp, e) != 0)
             return -1;
         *next += n;

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -131,6 +132,25 @@ static int set_policy(struct sqlite3 *db)
                         NULL, NULL, NULL);
 }
 
+/*
+ * On a read-only filesystem SQLite cannot make the -shm that reading a WAL
+ * database needs.  (To call the file immutable would be a guess: the same
+ * folder may be mounted for writing elsewhere.)
+ */
+static int say_read_only(const struct live_opts *o, int rc, struct err *e)
+{
+    struct statvfs v;
+
+    if (((rc & 0xff) != SQLITE_CANTOPEN && (rc & 0xff) != SQLITE_READONLY) ||
+        statvfs(o->path, &v) != 0 || (v.f_flag & ST_RDONLY) == 0)
+        return -1;
+    return err_set_reason(e, ERR_CONFLICT, "read_only",
+                          "database %s is in WAL mode on a read-only "
+                          "filesystem, where SQLite cannot read it: back it "
+                          "up where it is mounted for writing",
+                          o->label);
+}
+
 /* ATTACH reads the schema, for which it needs a lock. */
 static int attach(struct sqlite3 *db, const struct live_opts *o, struct err *e)
 {
@@ -149,7 +169,9 @@ static int attach(struct sqlite3 *db, const struct live_opts *o, struct err *e)
         if (rc == SQLITE_OK)
             return 0;
         (void)sq_fail(db, rc, e, "cannot open database %s", o->label);
-        if (e->code != ERR_BUSY || live_retry(o, &wait, e) != 0)
+        if (e->code != ERR_BUSY)
+            return say_read_only(o, rc, e);
+        if (live_retry(o, &wait, e) != 0)
             return -1;
     }
 }

@@ -143,7 +143,7 @@ def test_read_only_mount_is_backed_up_or_said_why(servers, mounts, base, mode):
 
 
 FAULTS = [
-    "copy.chunk",
+    "create.copy",
     "create.facts",
     "create.publish",
     "restore.copy",
