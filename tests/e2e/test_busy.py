@@ -223,7 +223,7 @@ def test_different_databases_go_on_side_by_side(servers, shells, base):
     application = shells(server.live())
     application.sql("BEGIN IMMEDIATE")
     thread, answers = in_thread(server, f"{BACKUP}/{name}/restore")
-    wait_for(lambda: server.phase() == "copy.chunk", "the restore to begin")
+    wait_for(lambda: server.phase() == "restore.copy", "the restore to begin")
     assert server.create("other")
     assert not answers
     application.sql("COMMIT")

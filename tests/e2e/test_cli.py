@@ -237,7 +237,7 @@ def test_killed_command_leaves_what_the_next_clears(servers, base):
     command = Command(server, "data", base)
     first = command.run("backup", "-q").strip()
     for step, words in [
-        ("copy.chunk", ["backup"]),
+        ("create.copy", ["backup"]),
         ("create.publish", ["backup"]),
         ("restore.write", ["restore", "-y", first]),
         ("delete.sync", ["delete", first]),

@@ -29,10 +29,9 @@ WRITING = ("restore.write", "restore.commit")
 # Steps at which the server kills itself, how often each is tried in a run of
 # one journal mode: a step and which pass of it.
 AIMS = {
-    "create": {"copy.chunk": 5, "create.facts": 5, "create.publish": 5},
+    "create": {"create.copy": 5, "create.facts": 5, "create.publish": 5},
     "restore": {
-        "copy.chunk": 3,
-        "restore.copy": 3,
+        "restore.copy": 6,
         "restore.locked": 4,
         "restore.publish": 4,
         "restore.write": 16,

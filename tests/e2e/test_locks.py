@@ -40,6 +40,20 @@ def every_call(server, name):
 
 
 def locks_of(pid, folder):
+    """The locks of a process on the files of a folder.
+
+    The kernel may leave lines out of /proc/locks while others change: it is
+    read until it says the same several times.
+    """
+    same, last = 0, None
+    while same < 5:
+        now = read_locks(pid, folder)
+        same = same + 1 if now == last else 0
+        last = now
+    return last
+
+
+def read_locks(pid, folder):
     """The lines of /proc/locks of a process on the files of a folder."""
     inodes = {str(path.stat().st_ino) for path in folder.iterdir()}
     found = []

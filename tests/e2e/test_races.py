@@ -83,7 +83,7 @@ def test_delete_waits_for_a_restore_from_it(servers, shells, base):
         target=send, args=("delete", "DELETE", f"{BACKUP}/{name}")
     )
     restore.start()
-    wait_for(lambda: server.phase() == "copy.chunk", "the restore to begin")
+    wait_for(lambda: server.phase() == "restore.copy", "the restore to begin")
     delete.start()
     wait_for(lambda: "api.delete" in server.phase() or statuses, "the delete to begin")
     assert server.backup_path(name).exists()

@@ -16,9 +16,9 @@ from server import BACKUP, DATABASES
 APPLICATION = 65534
 STRANGER = 65533
 STEPS = {
-    "create": ("copy.chunk", "create.publish"),
+    "create": ("create.copy", "create.publish"),
     "restore": (
-        "copy.chunk",
+        "restore.copy",
         "restore.locked",
         "restore.publish",
         "restore.write",
