@@ -7,11 +7,12 @@ writes.  A server under a third uid refuses with the line that mends it.
 """
 
 import os
+import shutil
 
 import pytest
 
 import dbfile
-from server import BACKUP, DATABASES
+from server import BACKUP, BIN, DATABASES
 
 APPLICATION = 65534
 STRANGER = 65533
@@ -50,6 +51,11 @@ def own_database(folder, base, mode, rows=3000):
     made.chmod(0o640)
     os.chown(made, APPLICATION, APPLICATION)
     return made.rename(folder / "app.db")
+
+
+def program(base):
+    """Our program where every user can reach it."""
+    return shutil.copy(BIN, base / "holdfast")
 
 
 def serve(servers, folder, **options):
@@ -147,7 +153,11 @@ def test_missing_file_is_made_for_the_owner_of_its_folder(
 @pytest.mark.parametrize("mode", dbfile.JOURNAL_MODES)
 def test_server_under_the_applications_own_uid(servers, shells, folder, base, mode):
     live = own_database(folder, base, mode)
-    server = servers(args=["--database-root", str(folder)], **as_user(APPLICATION))
+    server = servers(
+        args=["--database-root", str(folder)],
+        binary=program(base),
+        **as_user(APPLICATION),
+    )
     for path in (server.base, server.data):
         os.chown(path, APPLICATION, APPLICATION)
     server.start()
@@ -167,7 +177,11 @@ def test_server_under_a_strangers_uid_refuses(servers, folder, base, mode):
     live = own_database(folder, base, mode)
     folder.chmod(0o777)
     live.chmod(0o666)
-    server = servers(args=["--database-root", str(folder)], **as_user(STRANGER))
+    server = servers(
+        args=["--database-root", str(folder)],
+        binary=program(base),
+        **as_user(STRANGER),
+    )
     for path in (server.base, server.data):
         os.chown(path, STRANGER, STRANGER)
     server.start()
