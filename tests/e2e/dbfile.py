@@ -112,7 +112,8 @@ def connection_digest(db):
     digest.update(repr(schema).encode())
     for kind, name, _, _ in schema:
         if as_text(kind) == "table":
-            for row in db.execute(f'SELECT * FROM "{as_text(name)}" NOT INDEXED'):
+            quoted = as_text(name).replace('"', '""')
+            for row in db.execute(f'SELECT * FROM "{quoted}" NOT INDEXED'):
                 digest.update(repr(row).encode())
     db.execute("COMMIT")
     return digest.hexdigest()
