@@ -134,6 +134,13 @@ static void scratch_fini(struct scratch *s)
     free(s->hashes);
 }
 
+/* The copy ends after page n, or did: sums from there on are of other bytes. */
+static void forget_sums(struct copy *c, uint64_t n)
+{
+    for (uint64_t i = n / chunk_pages(c); comparing(c) && i < c->n_chunks; i++)
+        c->chunk_sums[i][0] = '\0';
+}
+
 /* Read a chunk, note what a restore wants to know, and hand it to the disk. */
 static int copy_chunk(struct copy *c, struct snapshot *s, uint64_t first,
                       uint64_t n, struct scratch *tmp, struct err *e)
@@ -262,8 +269,10 @@ static int copy_in_slices(struct copy *c, struct sqlite3 *db, bool *changed,
         }
         if (s.data_version != c->data_version || s.n_pages != n_pages)
             *changed = true;
-        if (s.n_pages < n_pages)
+        if (s.n_pages < n_pages) {
             n_pages = s.n_pages; /* what grows back is patched in */
+            forget_sums(c, n_pages);
+        }
         c->n_pages = n_pages;
         if (s.page_size != c->page_size || s.wal)
             rc = shape_changed(c, e);
@@ -272,7 +281,9 @@ static int copy_in_slices(struct copy *c, struct sqlite3 *db, bool *changed,
                             e);
         snapshot_end(&s);
     }
-    c->hashed_pages = next - 1;
+    /* What was copied beyond the present end is cut off, and must not count
+     * as copied if the file grows back to the very same pages. */
+    c->hashed_pages = next - 1 < n_pages ? next - 1 : n_pages;
     scratch_fini(&tmp);
     return rc;
 }
@@ -303,12 +314,7 @@ static void set_size(struct copy *c, uint64_t n)
     if (n == c->n_pages)
         return;
     grow(c, n);
-    if (comparing(c)) {
-        uint64_t from = (n < c->n_pages ? n : c->n_pages) / chunk_pages(c);
-
-        for (uint64_t i = from; i < c->n_chunks; i++)
-            c->chunk_sums[i][0] = '\0';
-    }
+    forget_sums(c, n < c->n_pages ? n : c->n_pages);
     c->n_pages = n;
     c->sha_known = false;
 }

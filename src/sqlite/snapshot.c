@@ -59,7 +59,8 @@ static int find_place(struct snapshot *s, struct err *e)
     memcpy(&n_pages, s->id + 20, 4);
     memcpy(s->salt, s->id + 32, 8);
     s->has_id = true;
-    if (n_pages != s->n_pages)
+    /* A WAL that was reset while it was empty has an id and no frames. */
+    if (s->n_frames > 0 && n_pages != s->n_pages)
         return err_set(e, ERR_INTERNAL,
                        "the linked SQLite has another snapshot layout");
     return 0;
