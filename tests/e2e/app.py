@@ -2,9 +2,9 @@
 
 Run as a program it is one process of a small bank, on the system's own SQLite:
 
-    app.py writer DB ACKED NUMBER SEED   transfers between accounts, for ever
-    app.py reader DB                     checks what must always be true
-    app.py shell DB TIMEOUT_S            runs the SQL that it is sent
+    app.py writer DB ACKED NUMBER SEED JOURNAL   transfers between accounts
+    app.py reader DB                             checks what must always be true
+    app.py shell DB TIMEOUT_S                    runs the SQL that it is sent
 
 It is told what to do by one JSON document a line on its input and answers
 each with one line; it ends when its input does.  Imported it is the other end
@@ -104,8 +104,9 @@ def transfer(db, rng, number, seq):
     db.execute("COMMIT")
 
 
-def writer(path, acked_path, number, seed):
+def writer(path, acked_path, number, seed, journal):
     db = connect(path)
+    db.execute(f"PRAGMA journal_mode={journal}")
     db.execute("PRAGMA synchronous=NORMAL")
     rng = random.Random(f"{seed}-{number}")
     acked = os.open(acked_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -235,12 +236,12 @@ class Process:
 class Bank:
     """Four writers and two readers on one database.  A context manager."""
 
-    def __init__(self, db, folder, seed, writers=4, readers=2):
+    def __init__(self, db, folder, seed, journal, writers=4, readers=2):
         self.acked_files = [folder / f"acked-{i}" for i in range(writers)]
         for file in self.acked_files:
             file.write_bytes(b"")
         self.writers = [
-            Process("writer", db, file, i, seed)
+            Process("writer", db, file, i, seed, journal)
             for i, file in enumerate(self.acked_files)
         ]
         self.readers = [Process("reader", db) for _ in range(readers)]

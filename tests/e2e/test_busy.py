@@ -129,6 +129,33 @@ def test_copy_that_would_hold_the_wal_gives_up(servers, shells, base):
     assert server.create()
 
 
+def test_restore_that_would_stall_writers_too_long_is_refused(servers, base):
+    """Before it locks: the live file, and the application, notice nothing."""
+    server = start(servers, base, "--max-stall", "1ms", rows=20000)
+    name = server.create()["filename"]
+    dbfile.execute(server.live(), "UPDATE item SET text=id||'changed'")
+    content = dbfile.content_digest(server.live())
+    before = listing(server)
+    response = server.post(f"{BACKUP}/{name}/restore")
+    assert response.status == 503, response
+    assert response.json()["details"]["reason"] == "max_stall"
+    assert "--max-stall" in response.json()["message"]
+    assert listing(server) == before
+    assert dbfile.content_digest(server.live()) == content
+
+
+def test_growth_of_the_wal_by_a_restore_is_taken_back(servers, shells, base):
+    server = start(servers, base, rows=20000)
+    name = server.create()["filename"]
+    application = shells(server.live())
+    application.sql("DELETE FROM item")
+    application.sql("VACUUM")
+    application.sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    server.restore(name)
+    assert server.live().with_name("app.db-wal").stat().st_size <= 1 << 20
+    assert application.value("SELECT count(*) FROM item") == 20000
+
+
 def test_nothing_is_held_while_nothing_runs(server, shells):
     """No lock, no checkpoint, no -wal kept: the application is left alone."""
     application = shells(server.live())

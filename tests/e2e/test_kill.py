@@ -408,7 +408,7 @@ def test_kill_under_writers_loses_nothing(servers, falls, report, seed, mode):
     app.make_bank(live, mode, 4096, 0)
     dbfile.execute(live, "CREATE TABLE mark(value)", "INSERT INTO mark VALUES(0)")
     server.start()
-    with app.Bank(live, server.base, seed) as bank:
+    with app.Bank(live, server.base, seed, mode) as bank:
         run = UnderWriters(server, bank, random.Random(f"{seed}-{mode}"), falls)
         run.run(UNDER_WRITERS)
         bank.progress(3, wait_for)

@@ -40,7 +40,7 @@ def test_restores_for_a_long_time(servers, report, seed, mode):
     rng = random.Random(seed)
     way = ByServer(server)
     end = time.monotonic() + SOAK_S
-    with app.Bank(live, server.base, seed) as bank:
+    with app.Bank(live, server.base, seed, mode) as bank:
         ledger, names = app_ledger(bank), [way.create()]
         level = None
         while time.monotonic() < end:
