@@ -35,6 +35,7 @@ struct restoration {
     /* the live database */
     struct live_opts live;
     struct live_file file;
+    bool unreadable; /* SQLite cannot read its page 1 */
     /* the safety copy */
     struct stage *stage;
     struct outfile *out;
@@ -221,8 +222,10 @@ static int fit(struct restoration *r, struct err *e)
     struct db_header live;
     uint64_t n = 0;
 
-    if (live_header(&r->live, &live, &n, e) != 0)
+    if (live_header(&r->live, &live, &n, e) != 0) {
+        r->unreadable = e->code == ERR_DAMAGED || e->code == ERR_NOT_DATABASE;
         return -1;
+    }
     if (n == 0)
         return 0;
     if (check_encoding(r, &live, e) != 0)
@@ -432,8 +435,14 @@ static int refuse_foreign(struct restoration *r, struct err *e)
                            .cancel = &r->db->service->stopping};
     struct check_report report = {0};
     int rc = check_run(r->db->service->guard, &o, &report, e);
+    bool sound = rc == 0 && report.result == CHECK_OK;
 
     check_report_fini(&report);
+    if (sound)
+        return err_set_reason(e, ERR_BUSY, "changed",
+                              "database %s could not be read a moment ago and "
+                              "can now; try again",
+                              r->db->name);
     if (rc != 0 && (e->code == ERR_NOT_DATABASE || e->code == ERR_ENCRYPTED))
         return err_set_reason(
             e, ERR_CONFLICT,
@@ -498,8 +507,7 @@ static int restore_now(struct restoration *r, struct err *e)
         return rc;
     }
     rc = over_present(r, e);
-    if (rc != 0 && (e->code == ERR_NOT_DATABASE || e->code == ERR_DAMAGED) &&
-        e->reason[0] == '\0')
+    if (rc != 0 && r->unreadable)
         return over_damage(r, e);
     if (rc == 0)
         settle(r);

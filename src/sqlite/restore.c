@@ -14,8 +14,10 @@
 #include "sqlite/sq.h"
 #include "sqlite3.h"
 
-/* One try for the exclusive lock keeps new readers out for so long. */
+/* One try for the exclusive lock keeps new readers out for so long, and then
+ * lets those that wait have their turn. */
 #define EXCLUSIVE_TRY_MS 100
+#define EXCLUSIVE_PAUSE_MS 150
 /* A WAL that a restore has begun, or made longer by more than this, is given
  * back. */
 #define WAL_GROWTH_BYTES (1 << 20)
@@ -131,6 +133,8 @@ static int begin(struct restore *s, const char *sql, unsigned try_ms,
     struct live_wait wait;
 
     live_wait_start(s->o->live, false, &wait);
+    if (try_ms > 0)
+        wait.pause_ms = EXCLUSIVE_PAUSE_MS;
     (void)sqlite3_busy_timeout(s->writer, (int)try_ms);
     for (;;) {
         int rc = sqlite3_exec(s->writer, sql, NULL, NULL, NULL);

@@ -268,7 +268,25 @@ static bool is_leftover(const char *name)
            strcmp(name + n - 4, ".tmp") == 0;
 }
 
-/* app_….json or .pending whose .db is not there. */
+/* Whether a file holds facts of ours: others' files are left alone. */
+static bool holds_facts(int dir, const char *name)
+{
+    struct buf text = {0};
+    struct facts f = {0};
+    struct err ignored;
+    const char *nl;
+    bool ours = false;
+
+    if (file_read_small(dir, name, MAX_PENDING_BYTES, &text, &ignored) == 0 &&
+        text.len > 0 && (nl = memchr(text.data, '\n', text.len)) != NULL)
+        ours =
+            facts_parse(text.data, (size_t)(nl - text.data), &f, &ignored) == 0;
+    facts_fini(&f);
+    buf_fini(&text);
+    return ours;
+}
+
+/* app_….json or .pending of ours whose .db is not there. */
 static bool is_orphan(int dir, const char *name)
 {
     struct backup_name b;
@@ -280,7 +298,8 @@ static bool is_orphan(int dir, const char *name)
         (strcmp(dot, ".json") != 0 && strcmp(dot, ".pending") != 0))
         return false;
     (void)snprintf(db, sizeof db, "%.*s.db", (int)(dot - name), name);
-    return backup_name_parse(db, &b, &t) && !exists_at(dir, db);
+    return backup_name_parse(db, &b, &t) && !exists_at(dir, db) &&
+           holds_facts(dir, name);
 }
 
 static int clean_dir(int dir, struct err *e)
