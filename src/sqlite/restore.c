@@ -285,7 +285,9 @@ static int read_head(struct restore *s, struct err *e)
 /*
  * What only the live side knows goes into page 1: its journal mode, and a
  * schema cookie that is newer than any that an open connection has cached
- * (with an old one it would write rows into the wrong table).
+ * (with an old one it would write rows into the wrong table).  The page count
+ * is the true one: a backup may have a stale one there, which SQLite overlooks
+ * only until the commit makes the header look up to date.
  */
 static void mend_page1(const struct restore *s, uint8_t *page)
 {
@@ -298,10 +300,8 @@ static void mend_page1(const struct restore *s, uint8_t *page)
         page[18] = 1;
         page[19] = 1;
     }
-    page[40] = (uint8_t)(cookie >> 24);
-    page[41] = (uint8_t)(cookie >> 16);
-    page[42] = (uint8_t)(cookie >> 8);
-    page[43] = (uint8_t)cookie;
+    put_be32(page + 40, cookie);
+    put_be32(page + 28, (uint32_t)s->o->backup_pages);
 }
 
 static bool must_write(const struct restore *s, uint64_t pgno)

@@ -134,6 +134,7 @@ static int write_all(struct sqlite3 *db, const struct restore_opts *o,
         if (rc == 0 && p == 1) {
             rand_bytes(page + 40, 4);
             page[40] &= 0x7f;
+            put_be32(page + 28, (uint32_t)o->backup_pages);
         }
         if (rc == 0)
             rc = put(db, st, p, page, o->backup_page_size, e);

@@ -92,6 +92,15 @@ static inline void bit_clear(uint8_t *map, uint64_t i)
     map[i >> 3] = (uint8_t)(map[i >> 3] & ~(1U << (i & 7)));
 }
 
+/* put_be32: the numbers in a database header are big-endian. */
+static inline void put_be32(uint8_t *p, uint32_t v)
+{
+    p[0] = (uint8_t)(v >> 24);
+    p[1] = (uint8_t)(v >> 16);
+    p[2] = (uint8_t)(v >> 8);
+    p[3] = (uint8_t)v;
+}
+
 /* lock_page: the page that SQLite never uses (file format, 1.3.16). */
 static inline uint64_t lock_page(uint32_t page_size)
 {
