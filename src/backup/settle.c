@@ -77,19 +77,17 @@ int settle_one(struct database *db, const struct backup_name *name,
 
 void settle_all(struct database *db)
 {
-    struct store_entry *all = NULL;
+    struct backup_name *pending = NULL;
     struct err e = {0};
     size_t n = 0;
 
     if (store_clean(db->store, &e) != 0 ||
-        store_scan(db->store, false, &all, &n, &e) != 0)
+        store_pending(db->store, &pending, &n, &e) != 0)
         log_error("settle.failed", &e, NULL);
     for (size_t i = 0; i < n; i++) {
         struct facts f = {0};
 
-        if (!all[i].pending)
-            continue;
-        if (settle_one(db, &all[i].name, &f, &e) != 0) {
+        if (settle_one(db, &pending[i], &f, &e) != 0) {
             log_error("settle.failed", &e, NULL);
             continue;
         }
@@ -97,5 +95,5 @@ void settle_all(struct database *db)
                   f.name.s, "state", backup_state_name(f.state), NULL);
         facts_fini(&f);
     }
-    free(all);
+    free(pending);
 }

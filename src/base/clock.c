@@ -82,28 +82,87 @@ void clock_wait_until(int64_t t, int64_t max_ms)
         clock_sleep_ms(2);
 }
 
-static void split(int64_t t, struct tm *tm)
-{
-    time_t tt = (time_t)t;
+/*
+ * The calendar by arithmetic, not by the C library: a folder of 10,000 backups
+ * has as many names to read and as many dates to write.
+ */
+struct civil {
+    int year, month, day, hour, minute, second;
+};
 
-    memset(tm, 0, sizeof *tm);
-    (void)gmtime_r(&tt, tm);
+/* Days since 1970-01-01 of a date in the Gregorian calendar; the year begins
+ * in March here, so that a leap day is its last. */
+static int64_t days_of(int year, int month, int day)
+{
+    int64_t y = month <= 2 ? year - 1 : year;
+    int64_t m = (month + 9) % 12;
+
+    return 365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1 -
+           719468;
+}
+
+static void split(int64_t t, struct civil *c)
+{
+    int64_t days = t / 86400 + 719468;
+    int64_t rest = t % 86400;
+    int64_t era = days / 146097;
+    int64_t doe = days % 146097;
+    int64_t yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
+    int64_t doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    int64_t m = (5 * doy + 2) / 153;
+
+    c->day = (int)(doy - (153 * m + 2) / 5 + 1);
+    c->month = (int)(m < 10 ? m + 3 : m - 9);
+    c->year = (int)(yoe + era * 400 + (c->month <= 2 ? 1 : 0));
+    c->hour = (int)(rest / 3600);
+    c->minute = (int)(rest / 60 % 60);
+    c->second = (int)(rest % 60);
+}
+
+/* v as n digits. */
+static char *put(char *p, int v, int n)
+{
+    for (int i = n - 1; i >= 0; i--) {
+        p[i] = (char)('0' + v % 10);
+        v /= 10;
+    }
+    return p + n;
 }
 
 void clock_format_stamp(int64_t t, char out[CLOCK_STAMP_SIZE])
 {
-    struct tm tm;
+    struct civil c;
+    char *p = out;
 
-    split(t, &tm);
-    (void)strftime(out, CLOCK_STAMP_SIZE, "%Y%m%d_%H%M%S", &tm);
+    split(t, &c);
+    p = put(p, c.year, 4);
+    p = put(p, c.month, 2);
+    p = put(p, c.day, 2);
+    *p++ = '_';
+    p = put(p, c.hour, 2);
+    p = put(p, c.minute, 2);
+    p = put(p, c.second, 2);
+    *p = '\0';
 }
 
 void clock_format_iso(int64_t t, char out[CLOCK_ISO_SIZE])
 {
-    struct tm tm;
+    struct civil c;
+    char *p = out;
 
-    split(t, &tm);
-    (void)strftime(out, CLOCK_ISO_SIZE, "%Y-%m-%dT%H:%M:%S.000000", &tm);
+    split(t, &c);
+    p = put(p, c.year, 4);
+    *p++ = '-';
+    p = put(p, c.month, 2);
+    *p++ = '-';
+    p = put(p, c.day, 2);
+    *p++ = 'T';
+    p = put(p, c.hour, 2);
+    *p++ = ':';
+    p = put(p, c.minute, 2);
+    *p++ = ':';
+    p = put(p, c.second, 2);
+    memcpy(p, ".000000", 8);
 }
 
 void clock_format_http(int64_t t, char out[CLOCK_HTTP_SIZE])
@@ -114,8 +173,10 @@ void clock_format_http(int64_t t, char out[CLOCK_HTTP_SIZE])
                                        "May", "Jun", "Jul", "Aug",
                                        "Sep", "Oct", "Nov", "Dec"};
     struct tm tm;
+    time_t tt = (time_t)t;
 
-    split(t, &tm);
+    memset(&tm, 0, sizeof tm);
+    (void)gmtime_r(&tt, &tm);
     (void)snprintf(out, CLOCK_HTTP_SIZE, "%s, %02d %s %04d %02d:%02d:%02d GMT",
                    days[tm.tm_wday % 7], tm.tm_mday, months[tm.tm_mon % 12],
                    tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
@@ -132,26 +193,29 @@ static bool digits(const char *s, size_t n, int *out)
     return true;
 }
 
+static int days_in_month(int year, int month)
+{
+    static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    bool leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+
+    return month == 2 && leap ? 29 : days[month - 1];
+}
+
 bool clock_parse_stamp(const char *s, int64_t *t)
 {
-    struct tm tm = {0};
-    char again[CLOCK_STAMP_SIZE];
-    int64_t v;
+    struct civil c;
 
-    if (strnlen(s, 15) < 15 || s[8] != '_' || !digits(s, 4, &tm.tm_year) ||
-        !digits(s + 4, 2, &tm.tm_mon) || !digits(s + 6, 2, &tm.tm_mday) ||
-        !digits(s + 9, 2, &tm.tm_hour) || !digits(s + 11, 2, &tm.tm_min) ||
-        !digits(s + 13, 2, &tm.tm_sec))
+    if (strnlen(s, 15) < 15 || s[8] != '_' || !digits(s, 4, &c.year) ||
+        !digits(s + 4, 2, &c.month) || !digits(s + 6, 2, &c.day) ||
+        !digits(s + 9, 2, &c.hour) || !digits(s + 11, 2, &c.minute) ||
+        !digits(s + 13, 2, &c.second))
         return false;
-    if (tm.tm_year < 1970)
+    if (c.year < 1970 || c.month < 1 || c.month > 12 || c.day < 1 ||
+        c.day > days_in_month(c.year, c.month) || c.hour > 23 ||
+        c.minute > 59 || c.second > 59)
         return false;
-    tm.tm_year -= 1900;
-    tm.tm_mon -= 1;
-    v = (int64_t)timegm(&tm);
-    /* A real date is one that comes back as it went in. */
-    clock_format_stamp(v, again);
-    if (strncmp(again, s, 15) != 0)
-        return false;
-    *t = v;
+    *t =
+        ((days_of(c.year, c.month, c.day) * 24 + c.hour) * 60 + c.minute) * 60 +
+        c.second;
     return true;
 }

@@ -286,26 +286,77 @@ static bool holds_facts(int dir, const char *name)
     return ours;
 }
 
-/* app_….json or .pending of ours whose .db is not there. */
-static bool is_orphan(int dir, const char *name)
+/* Whether name is app_….json or .pending; *db is what belongs to it. */
+static bool is_beside(const char *name, struct backup_name *db)
 {
-    struct backup_name b;
-    char db[64];
+    char file[64];
     int64_t t;
     const char *dot = strrchr(name, '.');
 
     if (dot == NULL || dot - name != BACKUP_NAME_LEN - 3 ||
         (strcmp(dot, ".json") != 0 && strcmp(dot, ".pending") != 0))
         return false;
-    (void)snprintf(db, sizeof db, "%.*s.db", (int)(dot - name), name);
-    return backup_name_parse(db, &b, &t) && !exists_at(dir, db) &&
-           holds_facts(dir, name);
+    (void)snprintf(file, sizeof file, "%.*s.db", (int)(dot - name), name);
+    return backup_name_parse(file, db, &t);
+}
+
+/* The names in a folder that start-up looks at. */
+struct found {
+    struct backup_name *db; /* backups */
+    size_t n_db;
+    char (*beside)[SIBLING_SIZE]; /* facts, and what is pending */
+    size_t n_beside;
+};
+
+static void note(struct found *f, const char *name)
+{
+    struct backup_name db;
+    int64_t t;
+
+    /* Doubling at powers of two. */
+    if (backup_name_parse(name, &db, &t)) {
+        if ((f->n_db & (f->n_db - 1)) == 0)
+            f->db = xrealloc(f->db, (f->n_db * 2 + 1) * sizeof *f->db);
+        f->db[f->n_db++] = db;
+    } else if (is_beside(name, &db)) {
+        if ((f->n_beside & (f->n_beside - 1)) == 0)
+            f->beside =
+                xrealloc(f->beside, (f->n_beside * 2 + 1) * sizeof *f->beside);
+        (void)snprintf(f->beside[f->n_beside++], SIBLING_SIZE, "%s", name);
+    }
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(a, b);
+}
+
+/* Facts without a backup are what a crash left. */
+static bool remove_orphans(int dir, const struct found *f)
+{
+    bool removed = false;
+
+    if (f->n_db > 0)
+        qsort(f->db, f->n_db, sizeof *f->db, by_name);
+    for (size_t i = 0; i < f->n_beside; i++) {
+        const char *name = f->beside[i];
+        struct backup_name db;
+
+        if (!is_beside(name, &db) ||
+            (f->n_db > 0 &&
+             bsearch(&db, f->db, f->n_db, sizeof *f->db, by_name) != NULL))
+            continue;
+        if (!exists_at(dir, db.s) && holds_facts(dir, name))
+            removed = unlinkat(dir, name, 0) == 0 || removed;
+    }
+    return removed;
 }
 
 static int clean_dir(int dir, struct err *e)
 {
     int again = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *d = again < 0 ? NULL : fdopendir(again);
+    struct found f = {0};
     const struct dirent *ent;
     bool removed = false;
 
@@ -314,10 +365,15 @@ static int clean_dir(int dir, struct err *e)
         return err_sys(e, "cannot read a folder of backups");
     }
     while ((ent = readdir(d)) != NULL) {
-        if (is_leftover(ent->d_name) || is_orphan(dir, ent->d_name))
+        if (is_leftover(ent->d_name))
             removed = unlinkat(dir, ent->d_name, 0) == 0 || removed;
+        else
+            note(&f, ent->d_name);
     }
     (void)closedir(d);
+    removed = remove_orphans(dir, &f) || removed;
+    free(f.db);
+    free(f.beside);
     return removed ? file_sync(dir, e) : 0;
 }
 
@@ -331,5 +387,37 @@ int store_clean(struct store *st, struct err *e)
         if (dir >= 0 && clean_dir(dir, e) != 0)
             return -1;
     }
+    return 0;
+}
+
+int store_pending(struct store *st, struct backup_name **out, size_t *n,
+                  struct err *e)
+{
+    int dir = store_dir(st, false, false, e);
+    int again;
+    DIR *d;
+    const struct dirent *ent;
+
+    *out = NULL;
+    *n = 0;
+    if (dir < 0)
+        return e->code == ERR_NOT_FOUND ? 0 : -1;
+    again = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    d = again < 0 ? NULL : fdopendir(again);
+    if (d == NULL) {
+        file_close(&again);
+        return err_sys(e, "cannot read a folder of backups");
+    }
+    while ((ent = readdir(d)) != NULL) {
+        struct backup_name db;
+        const char *dot = strrchr(ent->d_name, '.');
+
+        if (dot == NULL || strcmp(dot, ".pending") != 0 ||
+            !is_beside(ent->d_name, &db))
+            continue;
+        *out = xrealloc(*out, (*n + 1) * sizeof **out);
+        (*out)[(*n)++] = db;
+    }
+    (void)closedir(d);
     return 0;
 }

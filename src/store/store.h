@@ -46,6 +46,10 @@ void store_free(struct store *st); /* accepts NULL */
  * a backup and staged files.  For start-up. */
 int store_clean(struct store *st, struct err *e);
 
+/* store_pending: the names that are pending (the array is the caller's). */
+int store_pending(struct store *st, struct backup_name **out, size_t *n,
+                  struct err *e);
+
 /* ---- listing ---- */
 
 struct store_entry {
