@@ -81,8 +81,7 @@ void settle_all(struct database *db)
     struct err e = {0};
     size_t n = 0;
 
-    if (store_clean(db->store, &e) != 0 ||
-        store_pending(db->store, &pending, &n, &e) != 0)
+    if (store_clean(db->store, &pending, &n, &e) != 0)
         log_error("settle.failed", &e, NULL);
     for (size_t i = 0; i < n; i++) {
         struct facts f = {0};

@@ -352,7 +352,24 @@ static bool remove_orphans(int dir, const struct found *f)
     return removed;
 }
 
-static int clean_dir(int dir, struct err *e)
+/* The pending ones among what was found, added to *out. */
+static void take_pending(const struct found *f, struct backup_name **out,
+                         size_t *n)
+{
+    for (size_t i = 0; i < f->n_beside; i++) {
+        const char *dot = strrchr(f->beside[i], '.');
+        struct backup_name db;
+
+        if (dot == NULL || strcmp(dot, ".pending") != 0 ||
+            !is_beside(f->beside[i], &db))
+            continue;
+        *out = xrealloc(*out, (*n + 1) * sizeof **out);
+        (*out)[(*n)++] = db;
+    }
+}
+
+static int clean_dir(int dir, struct backup_name **pending, size_t *n,
+                     struct err *e)
 {
     int again = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *d = again < 0 ? NULL : fdopendir(again);
@@ -372,52 +389,27 @@ static int clean_dir(int dir, struct err *e)
     }
     (void)closedir(d);
     removed = remove_orphans(dir, &f) || removed;
+    take_pending(&f, pending, n);
     free(f.db);
     free(f.beside);
     return removed ? file_sync(dir, e) : 0;
 }
 
-int store_clean(struct store *st, struct err *e)
+int store_clean(struct store *st, struct backup_name **pending, size_t *n,
+                struct err *e)
 {
+    *pending = NULL;
+    *n = 0;
     for (int suspect = 0; suspect < 2; suspect++) {
         int dir = store_dir(st, suspect != 0, false, e);
 
-        if (dir < 0 && e->code != ERR_NOT_FOUND)
+        if ((dir < 0 && e->code != ERR_NOT_FOUND) ||
+            (dir >= 0 && clean_dir(dir, pending, n, e) != 0)) {
+            free(*pending);
+            *pending = NULL;
+            *n = 0;
             return -1;
-        if (dir >= 0 && clean_dir(dir, e) != 0)
-            return -1;
+        }
     }
-    return 0;
-}
-
-int store_pending(struct store *st, struct backup_name **out, size_t *n,
-                  struct err *e)
-{
-    int dir = store_dir(st, false, false, e);
-    int again;
-    DIR *d;
-    const struct dirent *ent;
-
-    *out = NULL;
-    *n = 0;
-    if (dir < 0)
-        return e->code == ERR_NOT_FOUND ? 0 : -1;
-    again = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    d = again < 0 ? NULL : fdopendir(again);
-    if (d == NULL) {
-        file_close(&again);
-        return err_sys(e, "cannot read a folder of backups");
-    }
-    while ((ent = readdir(d)) != NULL) {
-        struct backup_name db;
-        const char *dot = strrchr(ent->d_name, '.');
-
-        if (dot == NULL || strcmp(dot, ".pending") != 0 ||
-            !is_beside(ent->d_name, &db))
-            continue;
-        *out = xrealloc(*out, (*n + 1) * sizeof **out);
-        (*out)[(*n)++] = db;
-    }
-    (void)closedir(d);
     return 0;
 }

@@ -42,13 +42,13 @@ struct store *store_new(int data_dir, int tmp_dir, const char *data_path,
                         const char *name);
 void store_free(struct store *st); /* accepts NULL */
 
-/* store_clean: remove what a crash left behind in the folder: facts without
- * a backup and staged files.  For start-up. */
-int store_clean(struct store *st, struct err *e);
-
-/* store_pending: the names that are pending (the array is the caller's). */
-int store_pending(struct store *st, struct backup_name **out, size_t *n,
-                  struct err *e);
+/*
+ * store_clean: remove what a crash left behind in the folder: facts without a
+ * backup and staged files; *pending are the safety copies to be settled (the
+ * array is the caller's).  For start-up.
+ */
+int store_clean(struct store *st, struct backup_name **pending, size_t *n,
+                struct err *e);
 
 /* ---- listing ---- */
 
