@@ -151,9 +151,10 @@ $(UNIT_BIN): %: %.o $(UNIT_HELP) $(B)/sqlite3.o \
 		$(filter-out %/main.o,$(TEST_OBJ))
 	$(call say,LINK)$(LINK) -o $@ $^ $(LIBS) -lcmocka
 
+# Without debug information, which would take a quarter of the whole build.
 $(B)/sqlite3.o: $(SQLITE)/sqlite3.c $(B)/flags | deps
 	@mkdir -p $(@D)
-	$(call say,CC  )$(CC) -w -pthread $(CFLAGS) $(HARDEN) $(SQLITE_FLAGS) -c -o $@ $<
+	$(call say,CC  )$(CC) -w -pthread $(CFLAGS) -g0 $(HARDEN) $(SQLITE_FLAGS) -c -o $@ $<
 
 -include $(OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(UNIT_OBJ:.o=.d)
 
