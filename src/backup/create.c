@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "backup/backup_internal.h"
@@ -45,6 +46,7 @@ struct beside {
     uint8_t id[SNAPSHOT_ID_SIZE];
     pthread_t thread;
     bool started;
+    bool cancel; /* atomic */
     struct check_report report;
     struct err error;
     int rc;
@@ -85,16 +87,39 @@ static void start_check(void *arg, const struct snapshot *s)
         .snapshot = s->has_id ? b->id : NULL,
         .wal = true,
         .size_bytes = s->n_pages * s->page_size,
-        .cancel = &c->db->service->stopping,
+        .cancel = &b->cancel,
     };
     b->service = c->db->service;
     b->started = pthread_create(&b->thread, NULL, check_thread, b) == 0;
 }
 
+/* How often somebody looks whether the check may go on. */
+#define LOOK_MS 50
+
+/*
+ * Wait for the check.  It reads in a transaction too: when the WAL grows past
+ * the limit because of it, it is given up (P6), and the copy is checked.
+ */
 static void join_check(struct create *c)
 {
-    if (c->beside.started)
-        (void)pthread_join(c->beside.thread, NULL);
+    struct beside *b = &c->beside;
+    struct live_file f;
+    struct err ignored;
+
+    while (b->started) {
+        struct timespec until;
+
+        (void)clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += LOOK_MS * 1000000L;
+        until.tv_sec += until.tv_nsec / 1000000000L;
+        until.tv_nsec %= 1000000000L;
+        if (pthread_timedjoin_np(b->thread, NULL, &until) == 0)
+            break;
+        if (service_stopping(c->db->service) ||
+            live_stat(&c->live, &f, &ignored) != 0 ||
+            f.wal_bytes > c->live.wal_limit_bytes)
+            __atomic_store_n(&b->cancel, true, __ATOMIC_RELEASE);
+    }
 }
 
 static int check_space(const struct create *c, uint64_t need, struct err *e)
