@@ -55,6 +55,26 @@ void app_send(int slot, const char *sql);
 bool app_waits(void);
 int app_result(void);
 
+/*
+ * app_commit_between: for a step within a slice of a rollback-mode copy: the
+ * statements wait for our lock and so keep us from taking it again once the
+ * slice is over, which it is when this returns.  app_end_pending: until what
+ * app_commit_between began has ended well.
+ */
+void app_commit_between(int slot, const char *sql);
+void app_end_pending(void);
+void app_drop_pending(void); /* however it ended */
+
+/* Gives 1 for a database that is whole. */
+#define APP_INTEGRITY "SELECT integrity_check='ok' FROM pragma_integrity_check"
+
+/* app_check: the file is a database that is whole. */
+void app_check(const char *path);
+
+/* A query part that gives rows n(i), their number for a %d. */
+#define APP_ROWS \
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n LIMIT %d)"
+
 /* ---- files that nobody has open ---- */
 
 struct bytes {
