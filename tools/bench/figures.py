@@ -64,17 +64,15 @@ class Figure:
         return self.value <= self.bound
 
     def row(self):
-        unit = "" if self.other is not None else f" {self.ours.unit}"
-        value = f"{self.value:.3f}" if self.other is not None else self.ours.short()
-        sign = "≥" if self.at_least else "≤"
-        return [
-            self.what,
-            self.ours.short(),
-            f"{self.other.name}: {self.other.short()}" if self.other else "–",
-            value if self.other is not None else "–",
-            f"{sign} {self.bound:g}{unit}",
-            "met" if self.met else "**not met**",
-        ]
+        required = f"{'≥' if self.at_least else '≤'} {self.bound:g}"
+        if self.other is None:
+            beside, ratio = "–", "–"
+            required += f" {self.ours.unit}"
+        else:
+            beside = f"{self.other.name}: {self.other.short()}"
+            ratio = f"{self.value:.3f}"
+        met = "met" if self.met else "**not met**"
+        return [self.what, self.ours.short(), beside, ratio, required, met]
 
 
 FIGURE_HEAD = ["figure", "Holdfast", "compared with", "ratio", "required", ""]
