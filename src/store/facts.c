@@ -255,13 +255,23 @@ static bool fill(const json_t *o, struct facts *f)
     return true;
 }
 
+/* Strict: what is read must be what would be written. */
+static bool is_canonical(const json_t *o, const struct facts *f)
+{
+    json_t *again = facts_to_json(f);
+    bool same = json_equal(o, again) != 0;
+
+    json_decref(again);
+    return same;
+}
+
 int facts_parse(const char *text, size_t len, struct facts *out, struct err *e)
 {
     json_t *o = json_parse(text, len, e);
     int rc = 0;
 
     memset(out, 0, sizeof *out);
-    if (o == NULL || !fill(o, out)) {
+    if (o == NULL || !fill(o, out) || !is_canonical(o, out)) {
         facts_fini(out);
         rc = err_set(e, ERR_DAMAGED, "the facts of a backup are damaged");
     }
