@@ -255,6 +255,17 @@ static bool fill(const json_t *o, struct facts *f)
     return true;
 }
 
+/* Page size and count are known together, and make the size. */
+static bool has_a_shape(const struct facts *f)
+{
+    uint32_t n = f->page_size;
+
+    if (n == 0)
+        return f->n_pages == 0;
+    return n >= 512 && n <= 65536 && (n & (n - 1)) == 0 &&
+           f->n_pages <= UINT32_MAX && f->n_pages * n == f->size_bytes;
+}
+
 /* Strict: what is read must be what would be written. */
 static bool is_canonical(const json_t *o, const struct facts *f)
 {
@@ -271,7 +282,8 @@ int facts_parse(const char *text, size_t len, struct facts *out, struct err *e)
     int rc = 0;
 
     memset(out, 0, sizeof *out);
-    if (o == NULL || !fill(o, out) || !is_canonical(o, out)) {
+    if (o == NULL || !fill(o, out) || !has_a_shape(out) ||
+        !is_canonical(o, out)) {
         facts_fini(out);
         rc = err_set(e, ERR_DAMAGED, "the facts of a backup are damaged");
     }
