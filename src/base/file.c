@@ -173,8 +173,10 @@ int file_sync(int fd, struct err *e)
     return 0;
 }
 
-int file_write_durable(int dir, const char *name, const void *bytes, size_t n,
-                       struct err *e)
+/* Write a temporary file beside `name`, sync it, give it the name (flags as
+ * for renameat2), sync the folder. */
+static int write_beside(int dir, const char *name, const void *bytes, size_t n,
+                        unsigned flags, struct err *e)
 {
     char suffix[17];
     char *tmp;
@@ -188,8 +190,11 @@ int file_write_durable(int dir, const char *name, const void *bytes, size_t n,
         goto done;
     if (file_pwrite_all(fd, bytes, n, 0, e) != 0 || file_sync(fd, e) != 0)
         goto done;
-    if (renameat(dir, tmp, dir, name) != 0) {
-        (void)err_sys(e, "cannot rename to %s", name);
+    if (renameat2(dir, tmp, dir, name, flags) != 0) {
+        if (errno == EEXIST)
+            (void)err_set(e, ERR_CONFLICT, "%s exists already", name);
+        else
+            (void)err_sys(e, "cannot rename to %s", name);
         goto done;
     }
     rc = file_sync(dir, e);
@@ -199,6 +204,18 @@ done:
     file_close(&fd);
     free(tmp);
     return rc;
+}
+
+int file_write_durable(int dir, const char *name, const void *bytes, size_t n,
+                       struct err *e)
+{
+    return write_beside(dir, name, bytes, n, 0, e);
+}
+
+int file_write_new(int dir, const char *name, const void *bytes, size_t n,
+                   struct err *e)
+{
+    return write_beside(dir, name, bytes, n, RENAME_NOREPLACE, e);
 }
 
 int file_publish(int from_dir, const char *from, int to_dir, const char *to,

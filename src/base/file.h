@@ -68,6 +68,10 @@ int file_sync(int fd, struct err *e);
 int file_write_durable(int dir, const char *name, const void *bytes, size_t n,
                        struct err *e);
 
+/* file_write_new: the same for a name that must not exist (ERR_CONFLICT). */
+int file_write_new(int dir, const char *name, const void *bytes, size_t n,
+                   struct err *e);
+
 /*
  * file_publish: rename from_dir/from to to_dir/to without replacing anything
  * (ERR_CONFLICT if `to` exists), then sync both folders.  The file itself

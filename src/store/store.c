@@ -361,7 +361,8 @@ static void take_pending(const struct found *f, struct backup_name **out,
         struct backup_name db;
 
         if (dot == NULL || strcmp(dot, ".pending") != 0 ||
-            !is_beside(f->beside[i], &db))
+            !is_beside(f->beside[i], &db) || f->n_db == 0 ||
+            bsearch(&db, f->db, f->n_db, sizeof *f->db, by_name) == NULL)
             continue;
         *out = xrealloc(*out, (*n + 1) * sizeof **out);
         (*out)[(*n)++] = db;

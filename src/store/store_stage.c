@@ -101,16 +101,39 @@ void stage_free(struct stage *g)
     free(g);
 }
 
-/* When a step after the rename fails nothing may be acknowledged, and the
- * name must not stay behind as a backup that nobody was told of. */
-static void take_back(int dir, const struct backup_name *name,
-                      const char *ending)
+/* What goes beside a published file. */
+struct beside {
+    const char *ending;
+    const char *step; /* between the two, for the tests */
+    struct buf text;
+};
+
+/*
+ * Publish: what belongs beside it first, under a name that nobody has, then
+ * the file itself.  When anything fails nothing of ours stays behind, and what
+ * others have under that name is not touched.
+ */
+static int publish(int dir, struct stage *g, const struct backup_name *name,
+                   const struct beside *b, struct err *e)
 {
     char file[SIBLING_SIZE];
+    int rc;
 
-    (void)unlinkat(dir, name->s, 0);
-    store_sibling(name, ending, file);
+    if (faccessat(dir, name->s, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+        return err_set(e, ERR_CONFLICT, "%s exists already", name->s);
+    store_sibling(name, b->ending, file);
+    if (file_write_new(dir, file, b->text.data, b->text.len, e) != 0)
+        return -1;
+    g->published = true; /* from here on it is cleaned up here */
+    rc = phase_enter(b->step, e);
+    if (rc == 0)
+        rc = file_publish(g->dir, g->name, dir, name->s, e);
+    if (rc == 0)
+        return 0;
+    if (unlinkat(g->dir, g->name, 0) != 0)
+        (void)unlinkat(dir, name->s, 0); /* renamed, but not durably so */
     (void)unlinkat(dir, file, 0);
+    return -1;
 }
 
 int store_publish(struct store *st, struct stage *g, const struct facts *f,
@@ -118,19 +141,20 @@ int store_publish(struct store *st, struct stage *g, const struct facts *f,
 {
     bool suspect = f->state == BACKUP_SUSPECT;
     int dir = store_dir(st, suspect, true, e);
+    struct beside b = {.ending = ".json", .step = "create.publish"};
+    json_t *o;
+    int rc;
 
-    if (dir < 0 || phase_enter("create.facts", e) != 0 ||
-        store_put_facts(st, f, e) != 0)
+    if (dir < 0 || phase_enter("create.facts", e) != 0)
         return -1;
-    g->published = true; /* from here on take_back cleans up */
-    if (phase_enter("create.publish", e) != 0 ||
-        file_publish(g->dir, g->name, dir, f->name.s, e) != 0 ||
-        phase_enter("create.published", e) != 0) {
-        (void)unlinkat(g->dir, g->name, 0);
-        if (e->code != ERR_CONFLICT)
-            take_back(dir, &f->name, ".json");
+    o = facts_to_json(f);
+    json_put(&b.text, o);
+    buf_puts(&b.text, "\n");
+    rc = publish(dir, g, &f->name, &b, e);
+    json_decref(o);
+    buf_fini(&b.text);
+    if (rc != 0)
         return -1;
-    }
     return suspect ? store_trim_suspects(st, e) : 0;
 }
 
@@ -154,27 +178,16 @@ static void put_pending(struct buf *text, const struct facts *f,
 int store_keep(struct store *st, struct stage *g, const struct facts *f,
                const char (*sums)[33], size_t n_sums, struct err *e)
 {
-    struct buf text = {0};
-    char file[SIBLING_SIZE];
+    struct beside b = {.ending = ".pending", .step = "restore.publish"};
     int dir = store_dir(st, false, true, e);
-    int rc = -1;
+    int rc;
 
     if (dir < 0)
         return -1;
-    put_pending(&text, f, sums, n_sums);
-    store_sibling(&f->name, ".pending", file);
-    rc = file_write_durable(dir, file, text.data, text.len, e);
-    buf_fini(&text);
-    if (rc != 0)
-        return -1;
-    g->published = true;
-    if (file_publish(g->dir, g->name, dir, f->name.s, e) != 0) {
-        (void)unlinkat(g->dir, g->name, 0);
-        if (e->code != ERR_CONFLICT)
-            take_back(dir, &f->name, ".pending");
-        return -1;
-    }
-    return 0;
+    put_pending(&b.text, f, sums, n_sums);
+    rc = publish(dir, g, &f->name, &b, e);
+    buf_fini(&b.text);
+    return rc;
 }
 
 static int parse_sums(const char *text, const char *end, char (**sums)[33],
@@ -221,6 +234,13 @@ int store_settle_read(struct store *st, const struct backup_name *name,
     if (nl == NULL ||
         facts_parse(text.data, (size_t)(nl - text.data), f, e) != 0) {
         (void)err_set(e, ERR_DAMAGED, "the facts of a safety copy are damaged");
+        goto done;
+    }
+    if (strcmp(f->name.s, name->s) != 0) {
+        facts_fini(f);
+        (void)err_set(e, ERR_DAMAGED,
+                      "the facts of safety copy %s are those of another",
+                      name->s);
         goto done;
     }
     rc = parse_sums(nl + 1, text.data + text.len, sums, n_sums, e);
