@@ -317,7 +317,7 @@ static void cut_short(void **state)
     make_live("delete", 4096);
     app_close(0);
     b = bytes_read(LIVE);
-    b.n -= 3 * 4096;
+    b.n -= (size_t)3 * 4096;
     bytes_write(LIVE, b);
     db = connect_to();
     begin(&s, db);
