@@ -33,6 +33,9 @@ static int delete_now(const struct delete_job *j, struct err *e)
 {
     struct store_entry en;
 
+    if (service_stopping(j->db->service))
+        return err_set_reason(e, ERR_BUSY, "stopping",
+                              "the service is stopping");
     if (find_entry(j->db, &j->name, &en, e) != 0 ||
         (en.has_facts && name_keep(j->db, en.created_at, e) != 0))
         return -1;
@@ -44,12 +47,16 @@ static void run(void *arg)
     struct delete_job *j = arg;
     struct backup_answer a = {.fd = -1, .name = j->name};
     struct err e = {0};
-    int rc;
+    int rc = 0;
 
-    if (is_leased(j->db, &j->name) && strand_put(j->db->work, run, j, &e) == 0)
-        return; /* behind the restore, which was queued before */
+    if (is_leased(j->db, &j->name)) {
+        rc = strand_put(j->db->work, run, j, &e);
+        if (rc == 0)
+            return; /* behind the restore, which was queued before */
+    }
     (void)snprintf(a.database, sizeof a.database, "%s", j->db->name);
-    rc = delete_now(j, &e);
+    if (rc == 0)
+        rc = delete_now(j, &e);
     if (rc == 0) {
         log_event(LOG_INFO, "backup.deleted", "request", call_request(&j->call),
                   "database", j->db->name, "filename", j->name.s, NULL);

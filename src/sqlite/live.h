@@ -22,7 +22,8 @@ struct live_opts {
     unsigned busy_timeout_ms;
     uint64_t wal_limit_bytes;
     bool allow_network_fs;
-    const bool *cancel; /* atomic; true gives up with ERR_CANCELLED; or NULL */
+    const bool
+        *cancel; /* atomic; true gives up with ERR_BUSY "stopping"; or NULL */
 };
 
 /* What the file system says, without opening anything. */
@@ -63,7 +64,7 @@ bool live_cancelled(const struct live_opts *o);
 /*
  * live_retry: for a loop around a call that may be BUSY: sleeps a little and
  * returns 0, or -1 with ERR_BUSY (reason "locked" or "exclusive") past the
- * deadline, or ERR_CANCELLED.
+ * deadline, or ERR_BUSY (reason "stopping").
  */
 struct live_wait {
     int64_t deadline_ms;

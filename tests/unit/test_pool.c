@@ -214,6 +214,7 @@ static void jobs_put_jobs(void **state)
     strand_drain(s);
     strand_drain(other);
     assert_string_equal(notes, "17");
+    strand_free(other);
     other = s;
     notes[0] = '\0';
     put(s, put_more, letters + 1);
