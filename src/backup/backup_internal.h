@@ -40,6 +40,10 @@ struct database {
     struct lease *leases;
     int64_t last_name; /* the newest second we have named; 0: not known yet */
     struct list_box *list;
+    pthread_cond_t list_read; /* a reading of the folder has ended */
+    bool reading;             /* one is under way */
+    uint64_t n_readings;      /* begun */
+    uint64_t n_forgotten;     /* calls of list_forget */
     bool adopting; /* a job that examines adopted backups is queued */
 };
 

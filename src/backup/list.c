@@ -1,6 +1,7 @@
 /*
  * Listing.  The list is read from the folder once per change of the folder
- * and shared: while the folder's mtime stays, a request costs one fstat.
+ * and shared: while the folder's mtime stays, a request costs one fstat.  One
+ * reading runs at a time; who comes meanwhile waits for the next.
  */
 #include "backup/list.h"
 
@@ -12,10 +13,12 @@
 #include "base/mem.h"
 
 struct list_box {
-    int refs; /* atomic */
+    int refs;         /* atomic */
+    uint64_t reading; /* the number of the reading that made it */
     struct store_stamp stamp;
-    bool fixed; /* the stamp was settled when the folder was read, and no
-                   adopted file can still be growing */
+    bool fixed;   /* the stamp was settled when the folder was read, and no
+                     adopted file can still be growing */
+    bool unknown; /* an adopted backup is still to be examined */
     struct backup_list list;
 };
 
@@ -41,6 +44,7 @@ void list_forget(struct database *db)
 {
     list_box_put(db->list);
     db->list = NULL;
+    db->n_forgotten++;
 }
 
 static uint64_t next_generation(void)
@@ -68,15 +72,14 @@ static void put_item(struct list_box *b, const struct store_entry *en)
     item->created_at = en->created_at;
 }
 
-/* Fill the list; true if there is an adopted backup still to be examined. */
-static bool put_items(struct list_box *b, const struct store_entry *all,
+static void put_items(struct list_box *b, const struct store_entry *all,
                       size_t n, const struct adopted_set *known)
 {
-    bool unknown = false;
-
     for (size_t i = 0; i < n; i++) {
         enum adopted_state state = ADOPTED_GOOD;
 
+        if (all[i].suspect)
+            continue;
         if (!all[i].whole) {
             b->fixed = false; /* perhaps being copied there right now */
             continue;
@@ -85,32 +88,30 @@ static bool put_items(struct list_box *b, const struct store_entry *all,
             continue;
         if (!all[i].has_facts)
             state = adopted_state(known, &all[i]);
-        unknown = unknown || state == ADOPTED_UNKNOWN;
+        b->unknown = b->unknown || state == ADOPTED_UNKNOWN;
         if (state != ADOPTED_SUSPECT)
             put_item(b, &all[i]);
     }
-    return unknown;
 }
 
-static struct list_box *read_folder(struct database *db, struct err *e)
+static struct list_box *read_folder(struct database *db, bool start_up,
+                                    struct store_entry **all, size_t *n,
+                                    struct err *e)
 {
-    struct store_entry *all = NULL;
     struct list_box *b = NULL;
     struct adopted_set known = {0};
     struct store_stamp stamp = {0};
     bool settled = false;
-    size_t n = 0;
 
     (void)store_stamp(db->store, &stamp, &settled);
     if (adopted_load(db, &known, e) == 0 &&
-        store_scan(db->store, false, &all, &n, e) == 0) {
-        b = box_new(n);
+        (start_up ? store_clean(db->store, all, n, e)
+                  : store_scan(db->store, false, all, n, e)) == 0) {
+        b = box_new(*n);
         b->stamp = stamp;
         b->fixed = settled;
-        if (put_items(b, all, n, &known))
-            adopt_in_background(db);
+        put_items(b, *all, *n, &known);
     }
-    free(all);
     free(known.row);
     return b;
 }
@@ -126,6 +127,54 @@ static bool is_current(struct database *db, const struct list_box *b)
            now.mtime_ns == b->stamp.mtime_ns && now.ino == b->stamp.ino;
 }
 
+/* Read the folder and keep the list; with db->lock held, which is given up
+ * meanwhile.  Nobody else is reading. */
+static struct list_box *read_and_keep(struct database *db, bool start_up,
+                                      struct store_entry **all, size_t *n,
+                                      struct err *e)
+{
+    uint64_t reading = ++db->n_readings;
+    uint64_t n_forgotten = db->n_forgotten;
+    struct list_box *b;
+
+    db->reading = true;
+    (void)pthread_mutex_unlock(&db->lock);
+    b = read_folder(db, start_up, all, n, e);
+    (void)pthread_mutex_lock(&db->lock);
+    db->reading = false;
+    (void)pthread_cond_broadcast(&db->list_read);
+    if (b != NULL) {
+        b->reading = reading;
+        if (n_forgotten != db->n_forgotten)
+            b->fixed = false;
+        list_box_put(db->list);
+        db->list = b;
+    }
+    return b;
+}
+
+/* A list that is no older than this call; with db->lock held. */
+static struct list_box *get_box(struct database *db, struct err *e)
+{
+    uint64_t before = db->n_readings;
+
+    for (;;) {
+        struct list_box *b = db->list;
+
+        if (b != NULL && (b->reading > before || is_current(db, b)))
+            return b;
+        if (!db->reading) {
+            struct store_entry *all = NULL;
+            size_t n = 0;
+
+            b = read_and_keep(db, false, &all, &n, e);
+            free(all);
+            return b;
+        }
+        (void)pthread_cond_wait(&db->list_read, &db->lock);
+    }
+}
+
 int backup_list_get(struct service *s, const char *name,
                     const struct backup_list **out, struct err *e)
 {
@@ -135,24 +184,29 @@ int backup_list_get(struct service *s, const char *name,
     if (db == NULL)
         return -1;
     (void)pthread_mutex_lock(&db->lock);
-    b = db->list;
-    if (is_current(db, b)) {
+    b = get_box(db, e);
+    if (b != NULL)
         (void)__atomic_add_fetch(&b->refs, 1, __ATOMIC_ACQ_REL);
-        (void)pthread_mutex_unlock(&db->lock);
-        *out = &b->list;
-        return 0;
-    }
     (void)pthread_mutex_unlock(&db->lock);
-    b = read_folder(db, e);
     if (b == NULL)
         return -1;
-    (void)pthread_mutex_lock(&db->lock);
-    list_box_put(db->list);
-    db->list = b;
-    (void)__atomic_add_fetch(&b->refs, 1, __ATOMIC_ACQ_REL);
-    (void)pthread_mutex_unlock(&db->lock);
+    if (b->unknown)
+        adopt_in_background(db);
     *out = &b->list;
     return 0;
+}
+
+int list_start(struct database *db, struct store_entry **out, size_t *n,
+               struct err *e)
+{
+    struct list_box *b;
+
+    (void)pthread_mutex_lock(&db->lock);
+    while (db->reading)
+        (void)pthread_cond_wait(&db->list_read, &db->lock);
+    b = read_and_keep(db, true, out, n, e);
+    (void)pthread_mutex_unlock(&db->lock);
+    return b != NULL ? 0 : -1;
 }
 
 int find_entry(struct database *db, const struct backup_name *name,

@@ -122,6 +122,7 @@ struct database *service_get(struct service *s, const char *name)
         db->reads = strand_new(s->long_pool, MAX_WAITING);
         db->quick = strand_new(s->quick_pool, MAX_WAITERS);
         (void)pthread_mutex_init(&db->lock, NULL);
+        (void)pthread_cond_init(&db->list_read, NULL);
         db->next = s->databases;
         s->databases = db;
     }
@@ -256,6 +257,7 @@ static void free_databases(struct service *s)
         strand_free(db->quick);
         store_free(db->store);
         list_box_put(db->list);
+        (void)pthread_cond_destroy(&db->list_read);
         (void)pthread_mutex_destroy(&db->lock);
         free(db);
     }

@@ -77,16 +77,18 @@ int settle_one(struct database *db, const struct backup_name *name,
 
 void settle_all(struct database *db)
 {
-    struct backup_name *pending = NULL;
+    struct store_entry *all = NULL;
     struct err e = {0};
     size_t n = 0;
 
-    if (store_clean(db->store, &pending, &n, &e) != 0)
+    if (list_start(db, &all, &n, &e) != 0)
         log_error("settle.failed", &e, NULL);
     for (size_t i = 0; i < n; i++) {
         struct facts f = {0};
 
-        if (settle_one(db, &pending[i], &f, &e) != 0) {
+        if (!all[i].pending || all[i].suspect)
+            continue;
+        if (settle_one(db, &all[i].name, &f, &e) != 0) {
             log_error("settle.failed", &e, NULL);
             continue;
         }
@@ -94,5 +96,5 @@ void settle_all(struct database *db)
                   f.name.s, "state", backup_state_name(f.state), NULL);
         facts_fini(&f);
     }
-    free(pending);
+    free(all);
 }

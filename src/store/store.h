@@ -42,14 +42,6 @@ struct store *store_new(int data_dir, int tmp_dir, const char *data_path,
                         const char *name);
 void store_free(struct store *st); /* accepts NULL */
 
-/*
- * store_clean: remove what a crash left behind in the folder: facts without a
- * backup and staged files; *pending are the safety copies to be settled (the
- * array is the caller's).  For start-up.
- */
-int store_clean(struct store *st, struct backup_name **pending, size_t *n,
-                struct err *e);
-
 /* ---- listing ---- */
 
 struct store_entry {
@@ -70,6 +62,13 @@ struct store_entry {
  */
 int store_scan(struct store *st, bool suspects, struct store_entry **out,
                size_t *n, struct err *e);
+
+/*
+ * store_clean: store_scan of everything for start-up, which removes what a
+ * crash left behind: facts without a backup and staged files.
+ */
+int store_clean(struct store *st, struct store_entry **out, size_t *n,
+                struct err *e);
 
 /* store_find: the entry of one name, the good one first; ERR_NOT_FOUND. */
 int store_find(struct store *st, const struct backup_name *name,

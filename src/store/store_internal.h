@@ -31,4 +31,31 @@ int store_dir(struct store *st, bool suspect, bool make, struct err *e);
 void store_sibling(const struct backup_name *name, const char *ending,
                    char out[SIBLING_SIZE]);
 
+/*
+ * What a file in a folder of backups is, by its name; *t is its second.  Name
+ * and second are one to one, so that a second stands for a name below.
+ */
+enum file_kind { KIND_OTHER, KIND_BACKUP, KIND_FACTS, KIND_PENDING };
+enum file_kind store_kind(const char *file, int64_t *t);
+
+/* A set of seconds.  {0} is an empty one; sort before asking. */
+struct seconds {
+    int64_t *t;
+    size_t n;
+    size_t cap;
+};
+void seconds_add(struct seconds *s, int64_t t);
+void seconds_sort(struct seconds *s);
+bool seconds_has(const struct seconds *s, int64_t t);
+void seconds_fini(struct seconds *s);
+
+/* store_is_leftover: a file of ours that only a crash can leave: ".stage-…"
+ * and ".app_….tmp". */
+bool store_is_leftover(const char *file);
+
+/* store_remove_orphans: the files of ours beside backups that are not there;
+ * true if any was removed, which is not synced yet. */
+bool store_remove_orphans(int dir, const struct seconds *beside,
+                          const char *ending, const struct seconds *backups);
+
 #endif

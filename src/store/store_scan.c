@@ -2,7 +2,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -40,7 +39,7 @@ bool store_stamp(struct store *st, struct store_stamp *out, bool *settled)
     return true;
 }
 
-/* What a folder holds besides .db files: the names with facts or pending. */
+/* A growing array of entries. */
 struct found {
     struct store_entry *e;
     size_t n;
@@ -87,63 +86,34 @@ static bool looks_whole(int dir, const char *name, uint64_t size)
     return ok;
 }
 
-static void examine(int dir, const char *name, bool suspect, struct found *f)
+/* The file of a backup; whatever else bears such a name is none. */
+static void examine(int dir, const char *file, int64_t t, bool suspect,
+                    struct found *f)
 {
-    struct store_entry e = {.suspect = suspect};
+    struct store_entry e = {.suspect = suspect, .created_at = t};
     struct stat s;
 
-    if (!backup_name_parse(name, &e.name, &e.created_at) ||
-        fstatat(dir, name, &s, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(s.st_mode))
+    if (fstatat(dir, file, &s, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(s.st_mode))
         return;
+    memcpy(e.name.s, file, sizeof e.name.s);
     e.size_bytes = (uint64_t)s.st_size;
     e.mtime_ns = to_ns(s.st_mtim);
     add(f, &e);
 }
 
-/* The names (without ending) that have a sibling of some kind, sorted. */
-struct names {
-    char (*s)[BACKUP_NAME_LEN - 2];
-    size_t n;
-    size_t cap;
+/* What one reading of a folder finds. */
+struct folder {
+    struct found *found;
+    size_t first; /* of its entries in found */
+    struct seconds facts;
+    struct seconds pending;
+    bool removed; /* a leftover */
 };
 
-static int by_name(const void *a, const void *b)
+static int read_dir(int dir, bool suspect, bool clean, struct folder *l,
+                    struct err *e)
 {
-    return strcmp(a, b);
-}
-
-static void note_sibling(struct names *l, const char *name)
-{
-    if (l->n == l->cap) {
-        l->cap = l->cap == 0 ? 64 : l->cap * 2;
-        l->s = xrealloc(l->s, l->cap * sizeof *l->s);
-    }
-    (void)snprintf(l->s[l->n++], sizeof *l->s, "%.*s", BACKUP_NAME_LEN - 3,
-                   name);
-}
-
-static bool has_sibling(const struct names *l, const struct backup_name *name)
-{
-    char key[BACKUP_NAME_LEN - 2];
-
-    (void)snprintf(key, sizeof key, "%.*s", BACKUP_NAME_LEN - 3, name->s);
-    return l->n > 0 && bsearch(key, l->s, l->n, sizeof *l->s, by_name) != NULL;
-}
-
-static bool ends_with(const char *s, const char *ending)
-{
-    size_t n = strlen(s);
-    size_t m = strlen(ending);
-
-    return n == BACKUP_NAME_LEN - 3 + m && strcmp(s + n - m, ending) == 0;
-}
-
-static int scan_dir(int dir, bool suspect, struct found *f, struct err *e)
-{
-    struct names facts = {0};
-    struct names pending = {0};
     const struct dirent *ent;
-    size_t first = f->n;
     int again = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *d = again < 0 ? NULL : fdopendir(again);
 
@@ -152,33 +122,63 @@ static int scan_dir(int dir, bool suspect, struct found *f, struct err *e)
         return err_sys(e, "cannot read a folder of backups");
     }
     while ((ent = readdir(d)) != NULL) {
-        if (ends_with(ent->d_name, ".db"))
-            examine(dir, ent->d_name, suspect, f);
-        else if (ends_with(ent->d_name, ".json"))
-            note_sibling(&facts, ent->d_name);
-        else if (ends_with(ent->d_name, ".pending"))
-            note_sibling(&pending, ent->d_name);
+        const char *file = ent->d_name;
+        int64_t t = 0;
+        enum file_kind kind = store_kind(file, &t);
+
+        if (kind == KIND_BACKUP)
+            examine(dir, file, t, suspect, l->found);
+        else if (kind == KIND_FACTS)
+            seconds_add(&l->facts, t);
+        else if (kind == KIND_PENDING)
+            seconds_add(&l->pending, t);
+        else if (clean && store_is_leftover(file))
+            l->removed = unlinkat(dir, file, 0) == 0 || l->removed;
     }
     (void)closedir(d);
-    if (facts.n > 0)
-        qsort(facts.s, facts.n, sizeof *facts.s, by_name);
-    if (pending.n > 0)
-        qsort(pending.s, pending.n, sizeof *pending.s, by_name);
-    for (size_t i = first; i < f->n; i++) {
-        struct store_entry *x = &f->e[i];
-
-        x->has_facts = has_sibling(&facts, &x->name);
-        x->pending = has_sibling(&pending, &x->name);
-        x->whole = x->has_facts || x->pending ||
-                   looks_whole(dir, x->name.s, x->size_bytes);
-    }
-    free(facts.s);
-    free(pending.s);
+    seconds_sort(&l->facts);
+    seconds_sort(&l->pending);
     return 0;
 }
 
-int store_scan(struct store *st, bool suspects, struct store_entry **out,
-               size_t *n, struct err *e)
+static int remove_orphans(int dir, struct folder *l, struct err *e)
+{
+    struct seconds backups = {0};
+
+    for (size_t i = l->first; i < l->found->n; i++)
+        seconds_add(&backups, l->found->e[i].created_at);
+    seconds_sort(&backups);
+    if (store_remove_orphans(dir, &l->facts, ".json", &backups))
+        l->removed = true;
+    if (store_remove_orphans(dir, &l->pending, ".pending", &backups))
+        l->removed = true;
+    seconds_fini(&backups);
+    return l->removed ? file_sync(dir, e) : 0;
+}
+
+static int scan_dir(int dir, bool suspect, bool clean, struct found *f,
+                    struct err *e)
+{
+    struct folder l = {.found = f, .first = f->n};
+    int rc = read_dir(dir, suspect, clean, &l, e);
+
+    for (size_t i = l.first; rc == 0 && i < f->n; i++) {
+        struct store_entry *x = &f->e[i];
+
+        x->has_facts = seconds_has(&l.facts, x->created_at);
+        x->pending = seconds_has(&l.pending, x->created_at);
+        x->whole = x->has_facts || x->pending ||
+                   looks_whole(dir, x->name.s, x->size_bytes);
+    }
+    if (rc == 0 && clean)
+        rc = remove_orphans(dir, &l, e);
+    seconds_fini(&l.facts);
+    seconds_fini(&l.pending);
+    return rc;
+}
+
+static int scan(struct store *st, bool suspects, bool clean,
+                struct store_entry **out, size_t *n, struct err *e)
 {
     struct found f = {0};
 
@@ -186,7 +186,7 @@ int store_scan(struct store *st, bool suspects, struct store_entry **out,
         int dir = store_dir(st, suspect != 0, false, e);
 
         if ((dir < 0 && e->code != ERR_NOT_FOUND) ||
-            (dir >= 0 && scan_dir(dir, suspect != 0, &f, e) != 0)) {
+            (dir >= 0 && scan_dir(dir, suspect != 0, clean, &f, e) != 0)) {
             free(f.e);
             return -1;
         }
@@ -196,6 +196,18 @@ int store_scan(struct store *st, bool suspects, struct store_entry **out,
     *out = f.e;
     *n = f.n;
     return 0;
+}
+
+int store_scan(struct store *st, bool suspects, struct store_entry **out,
+               size_t *n, struct err *e)
+{
+    return scan(st, suspects, false, out, n, e);
+}
+
+int store_clean(struct store *st, struct store_entry **out, size_t *n,
+                struct err *e)
+{
+    return scan(st, true, true, out, n, e);
 }
 
 static bool exists(int dir, const struct backup_name *name, const char *ending)
@@ -212,12 +224,13 @@ int store_find(struct store *st, const struct backup_name *name,
 {
     for (int suspect = 0; suspect < 2; suspect++) {
         struct found f = {0};
+        int64_t t;
         int dir = store_dir(st, suspect != 0, false, e);
 
         if (dir < 0 && e->code != ERR_NOT_FOUND)
             return -1;
-        if (dir >= 0)
-            examine(dir, name->s, suspect != 0, &f);
+        if (dir >= 0 && store_kind(name->s, &t) == KIND_BACKUP)
+            examine(dir, name->s, t, suspect != 0, &f);
         if (f.n == 0)
             continue;
         *out = f.e[0];

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -677,6 +678,62 @@ static void shared_list(void **state)
     backup_list_put(c);
 }
 
+/* Each puts files of its own into the folder and asks at once. */
+#define LISTERS 8
+#define ROUNDS 50
+
+struct lister {
+    pthread_t thread;
+    int dir; /* of the backups */
+    struct backup_name from;
+    int64_t first;
+    int n_seen;
+};
+
+static void *put_and_list(void *arg)
+{
+    struct lister *me = arg;
+
+    for (int64_t t = me->first; t < me->first + ROUNDS; t++) {
+        const struct backup_list *l = NULL;
+        struct backup_name name;
+        struct err e = {0};
+
+        backup_name_format(t, &name);
+        if (linkat(me->dir, me->from.s, me->dir, name.s, 0) != 0 ||
+            backup_list_get(service, NULL, &l, &e) != 0)
+            break;
+        for (size_t i = 0; i < l->n; i++) {
+            if (l->item[i].created_at == t)
+                me->n_seen++;
+        }
+        backup_list_put(l);
+    }
+    return NULL;
+}
+
+static void listing_at_once(void **state)
+{
+    struct lister lister[LISTERS] = {0};
+    struct backup_name from = made();
+    int dir = open(scratch_path("data/backups/default"), O_RDONLY);
+
+    (void)state;
+    for (int i = 0; i < LISTERS; i++) {
+        struct lister *l = &lister[i];
+
+        l->dir = dir;
+        l->from = from;
+        l->first = 1700000000 + i * ROUNDS;
+        assert_int_equal(pthread_create(&l->thread, NULL, put_and_list, l), 0);
+    }
+    for (int i = 0; i < LISTERS; i++) {
+        assert_int_equal(pthread_join(lister[i].thread, NULL), 0);
+        assert_int_equal(lister[i].n_seen, ROUNDS);
+    }
+    assert_int_equal(close(dir), 0);
+}
+
 #define T(name, f)                                           \
     {                                                        \
         name, f, servicejob_setup, servicejob_teardown, NULL \
@@ -720,6 +777,8 @@ int main(void)
           adopted_growing),
         T("adopt: a server examines by itself", adopted_in_background),
         T("list: is shared while the folder stays as it is", shared_list),
+        T("list: nobody is given an older list than the folder he saw",
+          listing_at_once),
     };
 
     return servicejob_main(tests, sizeof tests / sizeof *tests);

@@ -615,7 +615,7 @@ static void cleaning(void **state)
                                          ".hidden",
                                          "app_20260413_120009.json",
                                          "app_20260413_120009.txt"};
-    struct backup_name *left = NULL;
+    struct store_entry *left = NULL;
     struct err e = {0};
     size_t n = 7;
 
@@ -636,14 +636,17 @@ static void cleaning(void **state)
     assert_string_equal(listing(true), "120002 pending no facts;120000;");
     assert_int_equal(count_files(in_folder("")),
                      4 + sizeof others / sizeof *others);
-    assert_int_equal(n, 1);
-    assert_string_equal(left[0].s, "app_20260413_120002.db");
+    assert_int_equal(n, 2);
+    assert_string_equal(left[0].name.s, "app_20260413_120002.db");
+    assert_true(left[0].pending);
+    assert_string_equal(left[1].name.s, "app_20260413_120000.db");
+    assert_false(left[1].pending);
     free(left);
 }
 
 static void cleaning_nothing(void **state)
 {
-    struct backup_name *left = NULL;
+    struct store_entry *left = NULL;
     struct err e = {0};
     size_t n = 7;
 
