@@ -41,12 +41,24 @@ int err_set_reason(struct err *e, enum err_code code, const char *reason,
     return -1;
 }
 
+/* Neither the disk nor a file is at fault, and it passes. */
+static int err_descriptors(struct err *e, int sys)
+{
+    (void)err_set_reason(e, ERR_BUSY, "descriptors",
+                         "too many files are open just now (%s)",
+                         strerror(sys));
+    e->sys = sys;
+    return -1;
+}
+
 int err_sys(struct err *e, const char *fmt, ...)
 {
     int sys = errno;
     size_t n;
     va_list ap;
 
+    if (sys == EMFILE || sys == ENFILE)
+        return err_descriptors(e, sys);
     e->code = sys == ENOSPC || sys == EDQUOT ? ERR_NO_SPACE : ERR_IO;
     e->sys = sys;
     e->reason[0] = '\0';

@@ -48,7 +48,8 @@ int err_set_reason(struct err *e, enum err_code code, const char *reason,
 
 /*
  * err_sys: fill *e from errno and add its text to the message.  ENOSPC and
- * EDQUOT become ERR_NO_SPACE, everything else ERR_IO.  Returns -1.
+ * EDQUOT become ERR_NO_SPACE, EMFILE and ENFILE ERR_BUSY (reason
+ * "descriptors"), everything else ERR_IO.  Returns -1.
  */
 int err_sys(struct err *e, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));

@@ -37,6 +37,12 @@
  * broken request line, version, header line, chunk or Content-Length) and
  * headers far above the limits here.
  *
+ * A connection is closed without an answer when its next request has not come
+ * whole within idle_timeout_s (of a body: each 64 KiB of it), or when its
+ * client takes nothing of a reply for so long; and when seven eighths of the
+ * connections are open, the one that has waited longest for a request gives
+ * way to each new one.
+ *
  * Every response bears X-Request-Id, X-Content-Type-Options: nosniff and,
  * unless it says otherwise, Cache-Control: no-store.
  *

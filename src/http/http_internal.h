@@ -133,6 +133,34 @@ bool guards_check_body(struct http_request *rq);
 int router_match(struct http_request *rq, const struct http_route *routes,
                  size_t n_routes, struct buf *allow);
 
+/* ---- http_watch.c ---- */
+
+/*
+ * A connection that waits for a request, or for more of its body, is given up
+ * after limit_s, however lively it drips: the library's own time-out begins
+ * anew with every byte.  And when seven eighths of max_connections are open,
+ * the one that has waited longest gives way to each new one, so that idle and
+ * slow ones cannot keep all others out.  What is being answered is left alone.
+ * All functions are safe from any thread.
+ */
+struct watch;
+struct watched; /* one connection */
+
+/* watch_new: NULL with *e when its thread cannot be started. */
+struct watch *watch_new(unsigned limit_s, unsigned max_connections,
+                        struct err *e);
+/* watch_free: when all have been removed; accepts NULL. */
+void watch_free(struct watch *w);
+
+/* watch_add: a new connection, which waits.  It owns fd, and must be removed
+ * before that is closed. */
+struct watched *watch_add(struct watch *w, int fd);
+void watch_remove(struct watched *c);
+
+/* watch_wait: it waits from now on.  watch_rest: it does not. */
+void watch_wait(struct watched *c);
+void watch_rest(struct watched *c);
+
 /* ---- http_server.c ---- */
 
 const struct http_opts *server_opts(const struct http_server *s);

@@ -46,10 +46,13 @@
 #define FLUSH_S 5              /* for the last replies to go out */
 #define DRAIN_BYTES (1u << 20) /* of an unread body, before closing */
 #define LOGGED_PATH_BYTES 256
+/* That much of a body has to come within the idle time-out: 2 KiB a second. */
+#define BODY_PIECE_BYTES (64u << 10)
 
 struct http_server {
     struct http_opts opts;
     struct MHD_Daemon *daemon;
+    struct watch *watch;
     uint16_t port;
     char (*hosts)[HTTP_MAX_HOST + 1]; /* ours, as text_parse_authority says */
     size_t n_hosts;
@@ -197,6 +200,55 @@ static void *on_target(void *cls, const char *uri, struct MHD_Connection *conn)
     return rq;
 }
 
+/* A connection comes or goes; *socket_context is kept with it. */
+static void on_connection(void *cls, struct MHD_Connection *conn,
+                          void **socket_context,
+                          enum MHD_ConnectionNotificationCode what)
+{
+    struct http_server *s = cls;
+
+    if (what == MHD_CONNECTION_NOTIFY_STARTED) {
+        const union MHD_ConnectionInfo *info =
+            MHD_get_connection_info(conn, MHD_CONNECTION_INFO_CONNECTION_FD);
+
+        *socket_context = watch_add(s->watch, info->connect_fd);
+    } else {
+        watch_remove(*socket_context);
+    }
+}
+
+static struct watched *watched_of(struct MHD_Connection *conn)
+{
+    return MHD_get_connection_info(conn, MHD_CONNECTION_INFO_SOCKET_CONTEXT)
+        ->socket_context;
+}
+
+/* admit: the headers are there. */
+static enum MHD_Result admit(struct http_request *rq, const char *url,
+                             const char *method, const char *version)
+{
+    rq->admitted = true;
+    guards_check(rq, url, method, version);
+    rq->cut_body = has_replied(rq) && rq->takes_body;
+    if (rq->takes_body && !rq->cut_body)
+        watch_wait(watched_of(rq->conn));
+    else
+        watch_rest(watched_of(rq->conn));
+    return rq->cut_body ? queue_reply(rq) : MHD_YES;
+}
+
+static enum MHD_Result take_body(struct http_request *rq, const char *bytes,
+                                 size_t n)
+{
+    uint64_t pieces = rq->body_seen / BODY_PIECE_BYTES;
+
+    if (!request_take_body(rq, bytes, n))
+        return MHD_NO;
+    if (rq->body_seen / BODY_PIECE_BYTES != pieces)
+        watch_wait(watched_of(rq->conn));
+    return MHD_YES;
+}
+
 static enum MHD_Result on_access(void *cls, struct MHD_Connection *conn,
                                  const char *url, const char *method,
                                  const char *version, const char *body,
@@ -206,18 +258,16 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *conn,
 
     (void)cls;
     if (!rq->admitted) {
-        rq->admitted = true;
         rq->conn = conn;
-        guards_check(rq, url, method, version);
-        rq->cut_body = has_replied(rq) && rq->takes_body;
-        return rq->cut_body ? queue_reply(rq) : MHD_YES;
+        return admit(rq, url, method, version);
     }
     if (*body_len > 0) {
         size_t n = *body_len;
 
         *body_len = 0;
-        return request_take_body(rq, body, n) ? MHD_YES : MHD_NO;
+        return take_body(rq, body, n);
     }
+    watch_rest(watched_of(conn));
     if (has_replied(rq))
         return queue_reply(rq);
     return guards_check_body(rq) ? run_handler(rq) : queue_reply(rq);
@@ -271,6 +321,7 @@ static void on_completed(void *cls, struct MHD_Connection *conn, void **con_cls,
     struct http_server *s = cls;
     struct http_request *rq = *con_cls;
 
+    watch_wait(watched_of(conn)); /* for the next one */
     if (rq == NULL)
         return;
     *con_cls = NULL;
@@ -411,19 +462,26 @@ static int start_daemon(struct http_server *s, struct err *e)
 {
     unsigned idle_s =
         s->opts.idle_timeout_s == 0 ? DEFAULT_IDLE_S : s->opts.idle_timeout_s;
+    unsigned max_connections = connection_limit(&s->opts);
     int fd = open_listener(s, e);
 
     if (fd < 0)
         return -1;
+    s->watch = watch_new(idle_s, max_connections, e);
+    if (s->watch == NULL) {
+        (void)close(fd);
+        return -1;
+    }
     s->daemon = MHD_start_daemon(
         MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL,
         on_access, s, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE,
         thread_count(), MHD_OPTION_THREAD_STACK_SIZE, THREAD_STACK_BYTES,
-        MHD_OPTION_CONNECTION_LIMIT, connection_limit(&s->opts),
+        MHD_OPTION_CONNECTION_LIMIT, max_connections,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_BYTES,
         MHD_OPTION_CONNECTION_TIMEOUT, idle_s, MHD_OPTION_URI_LOG_CALLBACK,
         on_target, s, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL,
-        MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_END);
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_END);
     if (s->daemon == NULL) {
         (void)close(fd);
         return err_sys(e, "cannot start the HTTP server");
@@ -434,6 +492,7 @@ static int start_daemon(struct http_server *s, struct err *e)
 /* server_free: everything but the daemon, which has stopped or never ran. */
 static void server_free(struct http_server *s)
 {
+    watch_free(s->watch);
     (void)pthread_cond_destroy(&s->changed);
     (void)pthread_mutex_destroy(&s->lock);
     free(s->hosts);

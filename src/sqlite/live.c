@@ -275,6 +275,8 @@ static bool locked_exclusively(const struct live_opts *o)
 
 int live_retry(const struct live_opts *o, struct live_wait *w, struct err *e)
 {
+    if (e->reason[0] != '\0')
+        return -1; /* no lock, but something that has its name already */
     if (live_cancelled(o))
         return err_set_reason(e, ERR_BUSY, "stopping",
                               "the service is stopping");

@@ -64,7 +64,8 @@ bool live_cancelled(const struct live_opts *o);
 /*
  * live_retry: for a loop around a call that may be BUSY: sleeps a little and
  * returns 0, or -1 with ERR_BUSY (reason "locked" or "exclusive") past the
- * deadline, or ERR_BUSY (reason "stopping").
+ * deadline, or ERR_BUSY (reason "stopping").  *e is what the call failed with:
+ * a BUSY that has a reason already (no descriptors) is none to wait for.
  */
 struct live_wait {
     int64_t deadline_ms;

@@ -1,6 +1,7 @@
 /* SQLite with our error handling: see sq.h. */
 #include "sqlite/sq.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -61,6 +62,10 @@ int sq_fail(struct sqlite3 *db, int rc, struct err *e, const char *fmt, ...)
     if (e->code == ERR_CONFLICT)
         (void)snprintf(e->reason, sizeof e->reason, "read_only");
     e->sys = db != NULL ? sqlite3_system_errno(db) : 0;
+    if (e->code == ERR_IO && (e->sys == EMFILE || e->sys == ENFILE)) {
+        errno = e->sys;
+        return err_sys(e, "%s", what);
+    }
     return -1;
 }
 

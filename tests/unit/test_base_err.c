@@ -65,6 +65,15 @@ static void err_system(void **state)
     errno = EDQUOT;
     assert_int_equal(err_sys(&e, "cannot write"), -1);
     assert_int_equal(e.code, ERR_NO_SPACE);
+    errno = EMFILE;
+    assert_int_equal(err_sys(&e, "cannot open /secret"), -1);
+    assert_int_equal(e.code, ERR_BUSY);
+    assert_int_equal(e.sys, EMFILE);
+    assert_string_equal(e.reason, "descriptors");
+    assert_null(strstr(e.message, "secret"));
+    errno = ENFILE;
+    assert_int_equal(err_sys(&e, "cannot open f"), -1);
+    assert_int_equal(e.code, ERR_BUSY);
     for (enum err_code c = ERR_NONE; c <= ERR_INTERNAL; c++) {
         (void)err_set(&e, c, "x");
         assert_int_equal(err_is_private(&e), c == ERR_IO || c == ERR_INTERNAL);

@@ -293,6 +293,11 @@ static void retrying(void **state)
     assert_true(clock_monotonic_ms() - began_ms >= 50);
     assert_int_equal(e.code, ERR_BUSY);
     assert_string_equal(e.reason, "locked");
+    /* What has a reason already is no lock to wait for. */
+    live_wait_start(&o, false, &w);
+    assert_int_equal(live_retry(&o, &w, &e), -1);
+    assert_string_equal(e.reason, "locked");
+    e = (struct err){0};
     o.cancel = &cancel;
     assert_false(live_cancelled(&o));
     live_wait_start(&o, false, &w);
