@@ -12,7 +12,6 @@
 #include "backup/list.h"
 #include "base/clock.h"
 #include "base/file.h"
-#include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
 
@@ -41,16 +40,15 @@ int adopted_facts(struct database *db, const struct store_entry *en,
 {
     struct catalog_key k = key_of(db, en);
     char *text = NULL;
-    int rc = 0;
+    struct err ignored;
 
     if (catalog_get_adopted(db->service->catalog, &k, &text, e) != 0)
         return -1;
-    if (text == NULL)
+    /* The catalog only remembers: a row that cannot be read is forgotten. */
+    if (text == NULL || facts_parse(text, strlen(text), out, &ignored) != 0)
         minimal_facts(en, out);
-    else
-        rc = facts_parse(text, strlen(text), out, e);
     free(text);
-    return rc;
+    return 0;
 }
 
 static int remember(struct database *db, const struct store_entry *en,
@@ -58,13 +56,11 @@ static int remember(struct database *db, const struct store_entry *en,
 {
     struct catalog_key k = key_of(db, en);
     struct buf text = {0};
-    json_t *o = facts_to_json(f);
     int rc;
 
-    json_put(&text, o);
+    facts_put(&text, f);
     rc = catalog_put_adopted(db->service->catalog, &k, f->state == BACKUP_GOOD,
                              text.data, e);
-    json_decref(o);
     buf_fini(&text);
     return rc;
 }

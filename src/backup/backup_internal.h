@@ -123,6 +123,12 @@ int read_back(int fd, uint64_t size_bytes, char sha256[65],
               const char (*sums)[33], size_t n_sums, const bool *cancel,
               struct err *e);
 
+/* bytes_problem: whether length and SHA-256 of what was read back are others
+ * than the facts say; then what and where. */
+#define BYTES_PROBLEM_SIZE 128
+bool bytes_problem(const struct store_entry *en, const struct facts *f,
+                   const char *sha256, char problem[BYTES_PROBLEM_SIZE]);
+
 /* apply_report: put the outcome of a check into the facts' proof. */
 void apply_report(struct facts *f, const struct check_report *r, bool deep);
 
@@ -151,8 +157,10 @@ enum adopted_state adopted_state(const struct adopted_set *s,
 int find_entry(struct database *db, const struct backup_name *name,
                struct store_entry *out, struct err *e);
 
-/* entry_facts: facts of any entry, adopted or not; 0 with *known false where
- * its SHA-256 is not known yet. */
+/* entry_facts: facts of any entry.  Of an adopted one the SHA-256 may not be
+ * known yet.  Where its own facts are damaged it is suspect, with that as the
+ * problem and without a SHA-256; it stays where it is, since its bytes may be
+ * good. */
 int entry_facts(struct database *db, const struct store_entry *en,
                 struct facts *out, struct err *e);
 

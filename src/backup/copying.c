@@ -63,6 +63,24 @@ static char *text_or_null(const char *s)
     return s != NULL && s[0] != '\0' ? xstrdup(s) : NULL;
 }
 
+bool bytes_problem(const struct store_entry *en, const struct facts *f,
+                   const char *sha256, char problem[BYTES_PROBLEM_SIZE])
+{
+    if (en->size_bytes != f->size_bytes)
+        (void)snprintf(problem, BYTES_PROBLEM_SIZE,
+                       "it has %llu bytes instead of the %llu that were "
+                       "written",
+                       (unsigned long long)en->size_bytes,
+                       (unsigned long long)f->size_bytes);
+    else if (strcmp(sha256, f->sha256) != 0)
+        (void)snprintf(problem, BYTES_PROBLEM_SIZE,
+                       "its bytes are no longer those that were written: the "
+                       "SHA-256 differs from the one taken when it was made");
+    else
+        return false;
+    return true;
+}
+
 void apply_report(struct facts *f, const struct check_report *r, bool deep)
 {
     free(f->proof.problem);

@@ -6,10 +6,12 @@
 #include "backup/list.h"
 
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "backup/backup_internal.h"
+#include "base/clock.h"
 #include "base/mem.h"
 
 struct list_box {
@@ -220,12 +222,33 @@ int find_entry(struct database *db, const struct backup_name *name,
                           name->s);
 }
 
+/* A backup whose own facts are damaged: that is all that is known of it. */
+static void without_facts(const struct store_entry *en, const char *problem,
+                          struct facts *f)
+{
+    memset(f, 0, sizeof *f);
+    f->name = en->name;
+    f->created_at = en->created_at;
+    f->state = BACKUP_SUSPECT;
+    f->size_bytes = en->size_bytes;
+    f->stored_bytes = en->size_bytes;
+    f->proof.result = PROOF_DAMAGED;
+    f->proof.at = clock_now_s();
+    (void)snprintf(f->proof.what, sizeof f->proof.what, "facts");
+    f->proof.problem = xstrdup(problem);
+}
+
 int entry_facts(struct database *db, const struct store_entry *en,
                 struct facts *out, struct err *e)
 {
-    if (en->has_facts)
-        return store_get_facts(db->store, &en->name, en->suspect, out, e);
-    return adopted_facts(db, en, out, e);
+    if (!en->has_facts)
+        return adopted_facts(db, en, out, e);
+    if (store_get_facts(db->store, &en->name, en->suspect, out, e) == 0)
+        return 0;
+    if (e->code != ERR_DAMAGED)
+        return -1;
+    without_facts(en, e->message, out);
+    return 0;
 }
 
 int backup_details(struct service *s, const char *name, const char *filename,
@@ -241,7 +264,7 @@ int backup_details(struct service *s, const char *name, const char *filename,
         return -1;
     if (entry_facts(db, &en, out, e) != 0)
         return -1;
-    if (out->sha256[0] == '\0')
+    if (out->sha256[0] == '\0' && !en.has_facts)
         adopt_in_background(db);
     return 0;
 }

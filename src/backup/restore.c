@@ -77,6 +77,7 @@ static int set_aside(struct restoration *r, struct facts *f,
 static int check_bytes(struct restoration *r, struct facts *f, struct err *e)
 {
     char sha256[65];
+    char problem[BYTES_PROBLEM_SIZE];
 
     if (!r->entry.has_facts) {
         facts_fini(f);
@@ -89,10 +90,9 @@ static int check_bytes(struct restoration *r, struct facts *f, struct err *e)
     if (read_back(r->fd, r->entry.size_bytes, sha256, NULL, 0,
                   &r->db->service->stopping, e) != 0)
         return -1;
-    if (r->entry.size_bytes == f->size_bytes && strcmp(sha256, f->sha256) == 0)
+    if (!bytes_problem(&r->entry, f, sha256, problem))
         return 0;
-    return set_aside(r, f, "its bytes are no longer those that were written",
-                     e);
+    return set_aside(r, f, problem, e);
 }
 
 static int read_header(struct restoration *r, struct err *e)

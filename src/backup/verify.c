@@ -58,6 +58,7 @@ static int examine(struct database *db, const struct store_entry *en,
                    struct facts *f, struct err *e)
 {
     char sha256[65];
+    char problem[BYTES_PROBLEM_SIZE];
     int fd = store_open(db->store, &en->name, en->suspect, e);
     int rc = -1;
 
@@ -66,10 +67,8 @@ static int examine(struct database *db, const struct store_entry *en,
     if (read_back(fd, en->size_bytes, sha256, NULL, 0, &db->service->stopping,
                   e) != 0)
         goto done;
-    if (en->size_bytes != f->size_bytes || strcmp(sha256, f->sha256) != 0) {
-        damaged(f, "sha256",
-                "its bytes are no longer those that were written: the SHA-256 "
-                "differs from the one taken when it was made");
+    if (bytes_problem(en, f, sha256, problem)) {
+        damaged(f, "sha256", problem);
         rc = 0;
         goto done;
     }
@@ -83,8 +82,10 @@ done:
 static int verify_own(struct database *db, const struct store_entry *en,
                       struct facts *f, struct err *e)
 {
-    if (store_get_facts(db->store, &en->name, en->suspect, f, e) != 0)
+    if (entry_facts(db, en, f, e) != 0)
         return -1;
+    if (f->sha256[0] == '\0')
+        return 0; /* its facts are damaged: nothing to compare with */
     if (examine(db, en, f, e) != 0)
         return -1;
     if (en->suspect)
@@ -215,7 +216,7 @@ void backup_fetch(struct service *s, const char *name, const char *filename,
         entry_facts(j->db, &en, &f, &e) != 0 ||
         check_suspect(&f, suspect, &e) != 0) {
         call->done(call->arg, &e, NULL);
-    } else if (f.sha256[0] == '\0') {
+    } else if (f.sha256[0] == '\0' && !en.has_facts) {
         if (strand_put(j->db->reads, fetch_job, j, &e) == 0)
             j = NULL; /* the job has it */
         else

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "crypto/pagehash.h"
 
 bool backup_name_parse(const char *s, struct backup_name *name,
                        int64_t *created_at)
@@ -122,6 +123,20 @@ json_t *facts_to_json(const struct facts *f)
         int_or_null(f->page_size), "stored_size", (json_int_t)f->stored_bytes,
         "origin", backup_origin_name(f->origin), "pin", f->pin ? 1 : 0, "note",
         text_or_null(f->note), "proof", proof_to_json(f));
+}
+
+void facts_put(struct buf *out, const struct facts *f)
+{
+    struct buf text = {0};
+    json_t *o = facts_to_json(f);
+    char check[33];
+
+    json_put(&text, o);
+    checksum128(text.data, text.len, check);
+    (void)json_object_set_new(o, "check", json_string(check));
+    json_put(out, o);
+    json_decref(o);
+    buf_fini(&text);
 }
 
 /* ---- reading ---- */
@@ -266,27 +281,38 @@ static bool has_a_shape(const struct facts *f)
            f->n_pages <= UINT32_MAX && f->n_pages * n == f->size_bytes;
 }
 
-/* Strict: what is read must be what would be written. */
-static bool is_canonical(const json_t *o, const struct facts *f)
+/* Strict: what is read must be what would be written, its check included. */
+static bool is_canonical(const char *text, size_t len, const struct facts *f)
 {
-    json_t *again = facts_to_json(f);
-    bool same = json_equal(o, again) != 0;
+    struct buf again = {0};
+    bool same;
 
-    json_decref(again);
+    facts_put(&again, f);
+    same = again.len == len && memcmp(again.data, text, len) == 0;
+    buf_fini(&again);
     return same;
 }
 
 int facts_parse(const char *text, size_t len, struct facts *out, struct err *e)
 {
-    json_t *o = json_parse(text, len, e);
+    json_t *o;
     int rc = 0;
 
+    if (len > 0 && text[len - 1] == '\n')
+        len--;
+    o = json_parse(text, len, e);
     memset(out, 0, sizeof *out);
-    if (o == NULL || !fill(o, out) || !has_a_shape(out) ||
-        !is_canonical(o, out)) {
-        facts_fini(out);
-        rc = err_set(e, ERR_DAMAGED, "the facts of a backup are damaged");
+    if (o == NULL) {
+        rc = err_set(e, ERR_DAMAGED, "its facts are cut short or no JSON");
+    } else if (!fill(o, out) || !has_a_shape(out)) {
+        rc = err_set(e, ERR_DAMAGED, "its facts say what cannot be");
+    } else if (!is_canonical(text, len, out)) {
+        rc = err_set(e, ERR_DAMAGED,
+                     "its facts are no longer those that were written: their "
+                     "checksum differs");
     }
+    if (rc != 0)
+        facts_fini(out);
     json_decref(o);
     return rc;
 }

@@ -60,8 +60,7 @@ const char *backup_origin_name(enum backup_origin o);
 const char *proof_result_name(enum proof_result r);
 
 /*
- * facts_to_json: the details object of the API and of the file beside the
- * backup (a new reference):
+ * facts_to_json: the details object of the API (a new reference):
  * {"filename","size","created_at","state","digest","sha256","pages",
  *  "page_size","stored_size","origin","pin","note",
  *  "proof":{"result","checked_at","checked","problem","not_checked"}}
@@ -69,8 +68,15 @@ const char *proof_result_name(enum proof_result r);
  */
 json_t *facts_to_json(const struct facts *f);
 
-/* facts_parse: strict; ERR_DAMAGED for anything facts_to_json would not
- * have written. */
+/*
+ * facts_put: append the text that is kept: that object on one line, without
+ * an end of line, with one more member, "check", the checksum128 of the text
+ * without it.  Whoever edits facts by hand makes them damaged.
+ */
+void facts_put(struct buf *out, const struct facts *f);
+
+/* facts_parse: strict; ERR_DAMAGED, with what is wrong, for anything that
+ * facts_put would not have written, to the byte (an end of line may follow). */
 int facts_parse(const char *text, size_t len, struct facts *out, struct err *e);
 
 #endif

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "base/file.h"
-#include "base/json.h"
 #include "base/mem.h"
 #include "base/phase.h"
 #include "store/store_internal.h"
@@ -162,17 +161,18 @@ int store_get_facts(struct store *st, const struct backup_name *name,
     if (dir < 0)
         return -1;
     store_sibling(name, ".json", file);
-    if (file_read_small(dir, file, MAX_FACTS_BYTES, &text, e) == 0 &&
-        facts_parse(text.data, text.len, out, e) == 0) {
-        if (strcmp(out->name.s, name->s) == 0) {
-            rc = 0;
-        } else {
-            facts_fini(out);
-            (void)err_set(e, ERR_DAMAGED,
-                          "the facts beside backup %s are those of another",
-                          name->s);
-        }
+    if (file_read_small(dir, file, MAX_FACTS_BYTES, &text, e) != 0) {
+        if (e->code == ERR_TOO_LARGE)
+            (void)err_set(e, ERR_DAMAGED, "its facts are far too long");
+        goto done;
     }
+    rc = facts_parse(text.data, text.len, out, e);
+    if (rc == 0 && strcmp(out->name.s, name->s) != 0) {
+        rc = err_set(e, ERR_DAMAGED, "its facts are those of backup %s",
+                     out->name.s);
+        facts_fini(out);
+    }
+done:
     buf_fini(&text);
     return rc;
 }
@@ -181,16 +181,14 @@ int store_put_facts(struct store *st, const struct facts *f, struct err *e)
 {
     struct buf text = {0};
     char file[SIBLING_SIZE];
-    json_t *o = facts_to_json(f);
     int dir = store_dir(st, f->state == BACKUP_SUSPECT, true, e);
     int rc = -1;
 
     store_sibling(&f->name, ".json", file);
-    json_put(&text, o);
+    facts_put(&text, f);
     buf_puts(&text, "\n");
     if (dir >= 0)
         rc = file_write_durable(dir, file, text.data, text.len, e);
-    json_decref(o);
     buf_fini(&text);
     return rc;
 }

@@ -96,7 +96,8 @@ int store_open(struct store *st, const struct backup_name *name, bool suspect,
 char *store_path(const struct store *st, const struct backup_name *name,
                  bool suspect);
 
-/* store_get_facts: ERR_NOT_FOUND where there are none (adopted). */
+/* store_get_facts: ERR_NOT_FOUND where there are none (adopted); ERR_DAMAGED,
+ * whose message goes on from "backup … is damaged:". */
 int store_get_facts(struct store *st, const struct backup_name *name,
                     bool suspect, struct facts *out, struct err *e);
 

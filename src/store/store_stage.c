@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include "base/file.h"
-#include "base/json.h"
 #include "base/mem.h"
 #include "base/phase.h"
 #include "base/rand.h"
@@ -142,16 +141,13 @@ int store_publish(struct store *st, struct stage *g, const struct facts *f,
     bool suspect = f->state == BACKUP_SUSPECT;
     int dir = store_dir(st, suspect, true, e);
     struct beside b = {.ending = ".json", .step = "create.publish"};
-    json_t *o;
     int rc;
 
     if (dir < 0 || phase_enter("create.facts", e) != 0)
         return -1;
-    o = facts_to_json(f);
-    json_put(&b.text, o);
+    facts_put(&b.text, f);
     buf_puts(&b.text, "\n");
     rc = publish(dir, g, &f->name, &b, e);
-    json_decref(o);
     buf_fini(&b.text);
     if (rc != 0)
         return -1;
@@ -163,16 +159,13 @@ int store_publish(struct store *st, struct stage *g, const struct facts *f,
 static void put_pending(struct buf *text, const struct facts *f,
                         const char (*sums)[33], size_t n_sums)
 {
-    json_t *o = facts_to_json(f);
-
     /* One line of facts, then one checksum a line, "-" for unknown. */
-    json_put(text, o);
+    facts_put(text, f);
     buf_puts(text, "\n");
     for (size_t i = 0; i < n_sums; i++) {
         buf_puts(text, sums[i][0] != '\0' ? sums[i] : "-");
         buf_puts(text, "\n");
     }
-    json_decref(o);
 }
 
 int store_keep(struct store *st, struct stage *g, const struct facts *f,

@@ -475,6 +475,7 @@ def test_details_stand_beside_the_backup(server):
     name = server.create()["filename"]
     beside = server.backup_path(name).with_suffix(".json").read_bytes()
     kept = json.loads(beside, object_pairs_hook=unique_keys)
+    assert re.fullmatch("[0-9a-f]{32}", kept.pop("check"))
     assert kept == server.details(name)
 
 

@@ -13,6 +13,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/rand.h"
+#include "crypto/pagehash.h"
 #include "store/facts.h"
 
 static const char whole[] =
@@ -29,15 +30,18 @@ static const char whole[] =
     "\"checked\":\"quick_check\",\"problem\":null,"
     "\"not_checked\":\"function f\"}}";
 
-static void to_text(const struct facts *f, struct buf *out)
+/* A details object as it is kept, with the checksum that is right for it. */
+static char *kept(const char *json)
 {
-    json_t *o = facts_to_json(f);
+    size_t n = strlen(json);
+    char check[33];
 
-    json_put(out, o);
-    json_decref(o);
+    checksum128(json, n, check);
+    return xasprintf("%.*s,\"check\":\"%s\"}", n > 0 ? (int)n - 1 : 0, json,
+                     check);
 }
 
-static void expect_damaged(const char *text)
+static void expect_damaged_text(const char *text)
 {
     struct facts f;
     struct err e = {0};
@@ -49,6 +53,15 @@ static void expect_damaged(const char *text)
     assert_int_equal(e.code, ERR_DAMAGED);
     assert_null(f.note);
     assert_null(f.proof.problem);
+}
+
+static void expect_damaged(const char *json)
+{
+    char *text = kept(json);
+
+    expect_damaged_text(json);
+    expect_damaged_text(text);
+    free(text);
 }
 
 /* `whole` with the first `from` replaced by `to`. */
@@ -66,12 +79,13 @@ static void expect_damaged_with(const char *from, const char *to)
 
 static void round_trip(void **state)
 {
+    char *want = kept(whole);
     struct buf text = {0};
     struct facts f;
     struct err e = {0};
 
     (void)state;
-    assert_int_equal(facts_parse(whole, strlen(whole), &f, &e), 0);
+    assert_int_equal(facts_parse(want, strlen(want), &f, &e), 0);
     assert_string_equal(f.name.s, "app_20260413_142530.db");
     assert_int_equal(f.created_at, 1776090330);
     assert_int_equal(f.state, BACKUP_GOOD);
@@ -87,10 +101,32 @@ static void round_trip(void **state)
     assert_string_equal(f.proof.what, "quick_check");
     assert_null(f.proof.problem);
     assert_string_equal(f.proof.not_checked, "function f");
-    to_text(&f, &text);
-    assert_string_equal(text.data, whole);
+    facts_put(&text, &f);
+    assert_string_equal(text.data, want);
     buf_fini(&text);
     facts_fini(&f);
+    free(want);
+}
+
+/* Bit rot in whatever place, and a file that was cut short. */
+static void any_bit(void **state)
+{
+    char *text = kept(whole);
+    size_t n = strlen(text);
+    struct err e = {0};
+    struct facts f;
+
+    (void)state;
+    for (size_t i = 0; i < 8 * n; i++) {
+        text[i / 8] = (char)(text[i / 8] ^ 1 << i % 8);
+        expect_damaged_text(text);
+        text[i / 8] = (char)(text[i / 8] ^ 1 << i % 8);
+    }
+    for (size_t len = 0; len < n; len++)
+        assert_int_equal(facts_parse(text, len, &f, &e), -1);
+    assert_int_equal(facts_parse(text, n, &f, &e), 0);
+    facts_fini(&f);
+    free(text);
 }
 
 static void unknown_is_null(void **state)
@@ -98,20 +134,22 @@ static void unknown_is_null(void **state)
     struct facts f = {.created_at = 1776090330};
     struct facts again;
     struct buf text = {0};
+    char *want;
     struct err e = {0};
 
     (void)state;
     backup_name_format(f.created_at, &f.name);
     f.origin = ORIGIN_ADOPTED;
     f.state = BACKUP_SUSPECT;
-    to_text(&f, &text);
-    assert_string_equal(
-        text.data,
+    facts_put(&text, &f);
+    want = kept(
         "{\"filename\":\"app_20260413_142530.db\",\"size\":0,"
         "\"created_at\":\"2026-04-13T14:25:30.000000\","
         "\"state\":\"suspect\",\"digest\":null,\"sha256\":null,\"pages\":null,"
         "\"page_size\":null,\"stored_size\":0,\"origin\":\"adopted\","
         "\"pin\":false,\"note\":null,\"proof\":null}");
+    assert_string_equal(text.data, want);
+    free(want);
     assert_int_equal(facts_parse(text.data, text.len, &again, &e), 0);
     assert_memory_equal(&f, &again, sizeof f);
     buf_fini(&text);
@@ -132,7 +170,7 @@ static void every_word(void **state)
         f.origin = (enum backup_origin)(i / 2 % 3);
         f.proof.result = (enum proof_result)(i / 6);
         f.proof.at = f.proof.result == PROOF_NONE ? 0 : 5;
-        to_text(&f, &text);
+        facts_put(&text, &f);
         assert_int_equal(facts_parse(text.data, text.len, &again, &e), 0);
         assert_memory_equal(&f, &again, sizeof f);
         buf_fini(&text);
@@ -155,7 +193,7 @@ static void no_utf8(void **state)
     f.proof.result = PROOF_DAMAGED;
     f.proof.problem = xstrdup("table \xff\xc3(\x01");
     f.note = xstrdup("caf\xc3\xa9");
-    to_text(&f, &text);
+    facts_put(&text, &f);
     assert_int_equal(facts_parse(text.data, text.len, &again, &e), 0);
     assert_string_equal(again.proof.problem, "table \?\?(\x01");
     assert_string_equal(again.note, "caf\xc3\xa9");
@@ -211,7 +249,7 @@ static void strict(void **state)
         expect_damaged_with(other[i][0], other[i][1]);
 }
 
-/* What facts_to_json would never have written, though each part is right. */
+/* What facts_put would never have written, though each part is right. */
 static void stricter(void **state)
 {
     static const char *const other[][2] = {
@@ -272,6 +310,7 @@ static void mutations(void **state)
     print_message("           seed %u\n", seed);
     for (int i = 0; i < 20000; i++) {
         char text[sizeof whole + 8];
+        char *with_check;
         size_t len = sizeof whole - 1;
         struct facts f;
         struct err e = {0};
@@ -295,14 +334,16 @@ static void mutations(void **state)
                 len = at + 1;
             }
         }
-        if (facts_parse(text, len, &f, &e) == 0) {
+        text[len] = '\0';
+        with_check = kept(text);
+        if (facts_parse(with_check, strlen(with_check), &f, &e) == 0) {
             struct buf once = {0};
             struct buf twice = {0};
             struct facts again;
 
-            to_text(&f, &once);
+            facts_put(&once, &f);
             assert_int_equal(facts_parse(once.data, once.len, &again, &e), 0);
-            to_text(&again, &twice);
+            facts_put(&twice, &again);
             assert_string_equal(once.data, twice.data);
             facts_fini(&again);
             buf_fini(&once);
@@ -312,6 +353,7 @@ static void mutations(void **state)
             assert_int_equal(e.code, ERR_DAMAGED);
         }
         facts_fini(&f);
+        free(with_check);
     }
     assert_true(n_taken < 10000);
 }
@@ -332,6 +374,8 @@ int main(void)
          NULL, NULL},
         {"facts: a name has the pattern and a real date", names, NULL, NULL,
          NULL},
+        {"facts: any flipped bit and any byte less is damage", any_bit, NULL,
+         NULL, NULL},
         {"facts: random damage never crashes", mutations, NULL, NULL, NULL},
     };
 
