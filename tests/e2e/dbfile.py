@@ -166,6 +166,12 @@ def file_digest(path):
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
+def state_of(path):
+    """Inode, mode, time and content of a file nobody has open."""
+    info = path.stat()
+    return (info.st_ino, info.st_mode, info.st_mtime_ns, file_digest(path))
+
+
 def tree(folder):
     """Every file and folder beneath: kind, mode, owner and content."""
     found = {}
