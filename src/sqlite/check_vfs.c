@@ -9,6 +9,47 @@
 #define MODE_AT 18
 #define MODE_BYTES 2
 
+/*
+ * Reading ahead.  A check reads every page, mostly in order, and one page at
+ * a time the calls would cost more than the bytes.  What was read ahead holds
+ * as long as no lock changes: within a transaction neither a private database
+ * nor what a reader of the WAL takes from the main file changes.  The child
+ * has one thread.
+ */
+#define AHEAD_BYTES 65536
+
+typedef int xread(sqlite3_file *, void *, int, sqlite3_int64);
+
+static struct {
+    sqlite3_file *file; /* NULL: nothing was read ahead */
+    sqlite3_int64 at;
+    char bytes[AHEAD_BYTES];
+} ahead;
+
+static void forget_ahead(void)
+{
+    ahead.file = NULL;
+}
+
+static int read_ahead(sqlite3_file *f, xread *read, void *buf, int n,
+                      sqlite3_int64 at)
+{
+    sqlite3_int64 from = at - at % AHEAD_BYTES;
+
+    /* The first page is read outside transactions too. */
+    if (from == 0 || n > AHEAD_BYTES / 2 || at + n > from + AHEAD_BYTES)
+        return read(f, buf, n, at);
+    if (ahead.file != f || ahead.at != from) {
+        forget_ahead();
+        if (read(f, ahead.bytes, AHEAD_BYTES, from) != SQLITE_OK)
+            return read(f, buf, n, at); /* the end of the file, or worse */
+        ahead.file = f;
+        ahead.at = from;
+    }
+    memcpy(buf, ahead.bytes + (at - from), (size_t)n);
+    return SQLITE_OK;
+}
+
 /* A private database; the platform's file follows in memory. */
 struct private_file {
     sqlite3_file base;
@@ -26,7 +67,7 @@ static int private_close(sqlite3_file *f)
 
 static int private_read(sqlite3_file *f, void *buf, int n, sqlite3_int64 at)
 {
-    int rc = real_of(f)->pMethods->xRead(real_of(f), buf, n, at);
+    int rc = read_ahead(real_of(f), real_of(f)->pMethods->xRead, buf, n, at);
 
     for (int i = 0; i < MODE_BYTES; i++) {
         sqlite3_int64 to = MODE_AT + i - at;
@@ -120,6 +161,7 @@ static int open_private(sqlite3_vfs *vfs, const char *path, sqlite3_file *f,
 
     if ((flags & wanted) != wanted)
         return real->xOpen(real, path, f, flags, out_flags);
+    forget_ahead();
     f->pMethods = NULL;
     memset(file, 0, (size_t)real->szOsFile);
     rc = real->xOpen(real, path, file, flags, &out);
@@ -142,17 +184,53 @@ static int access_private(sqlite3_vfs *vfs, const char *path, int flags,
     return SQLITE_OK;
 }
 
+/* The platform's methods for a main database, and what stands for some. */
+static const sqlite3_io_methods *platform;
+static sqlite3_io_methods live_methods;
+
+static int live_read(sqlite3_file *f, void *buf, int n, sqlite3_int64 at)
+{
+    return read_ahead(f, platform->xRead, buf, n, at);
+}
+
+static int live_lock(sqlite3_file *f, int level)
+{
+    forget_ahead();
+    return platform->xLock(f, level);
+}
+
+static int live_unlock(sqlite3_file *f, int level)
+{
+    forget_ahead();
+    return platform->xUnlock(f, level);
+}
+
+static int live_shm_lock(sqlite3_file *f, int offset, int n, int flags)
+{
+    forget_ahead();
+    return platform->xShmLock(f, offset, n, flags);
+}
+
 static int open_live(sqlite3_vfs *vfs, const char *path, sqlite3_file *f,
                      int flags, int *out_flags)
 {
     sqlite3_vfs *real = vfs->pAppData;
     int rc = real->xOpen(real, path, f, flags, out_flags);
 
-    if (rc == SQLITE_OK && out_flags != NULL &&
-        (flags & SQLITE_OPEN_MAIN_DB) != 0)
+    if (rc != SQLITE_OK || (flags & SQLITE_OPEN_MAIN_DB) == 0)
+        return rc;
+    forget_ahead();
+    platform = f->pMethods;
+    live_methods = *platform;
+    live_methods.xRead = live_read;
+    live_methods.xLock = live_lock;
+    live_methods.xUnlock = live_unlock;
+    live_methods.xShmLock = live_shm_lock;
+    f->pMethods = &live_methods;
+    if (out_flags != NULL)
         *out_flags =
             (*out_flags & ~SQLITE_OPEN_READONLY) | SQLITE_OPEN_READWRITE;
-    return rc;
+    return SQLITE_OK;
 }
 
 /* Fill *vfs from the platform's, whose other methods make no use of their
