@@ -316,29 +316,37 @@ static int crashed(struct err *e, const char *how)
     return err_set_reason(e, ERR_DAMAGED, "crash", "the child process %s", how);
 }
 
+/* End the text of `size` bytes and leave only printable ASCII in it. */
+static void clean(char *text, size_t size)
+{
+    text[size - 1] = '\0';
+    for (char *p = text; *p != '\0'; p++)
+        if (*p < ' ' || *p > '~')
+            *p = '?';
+}
+
 /* The child's own error.  It comes from a process that may be hostile. */
 static int take_error(const char *payload, struct err *e)
 {
     memcpy(e, payload, sizeof *e);
-    e->reason[sizeof e->reason - 1] = '\0';
-    e->message[sizeof e->message - 1] = '\0';
-    for (char *p = e->message; *p != '\0'; p++)
-        if (*p < ' ' || *p > '~')
-            *p = '?';
-    if ((int)e->code <= ERR_NONE || e->code > ERR_INTERNAL)
+    clean(e->reason, sizeof e->reason);
+    clean(e->message, sizeof e->message);
+    if ((int)e->code <= ERR_NONE || e->code > ERR_INTERNAL ||
+        e->message[0] == '\0')
         return crashed(e, "sent a malformed error");
     return -1;
 }
 
-static int take_reply(const struct call *c, struct buf *reply, struct err *e)
+int guard_take_reply(const void *bytes, size_t len, struct buf *reply,
+                     struct err *e)
 {
     struct guard_frame f;
-    const char *payload = c->bytes.data + sizeof f;
+    const char *payload = (const char *)bytes + sizeof f;
 
-    if (c->overlong || c->bytes.len < sizeof f)
+    if (len < sizeof f)
         return crashed(e, "ended without a reply");
-    memcpy(&f, c->bytes.data, sizeof f);
-    if (f.magic != GUARD_FRAME_MAGIC || f.len != c->bytes.len - sizeof f)
+    memcpy(&f, bytes, sizeof f);
+    if (f.magic != GUARD_FRAME_MAGIC || f.len != len - sizeof f)
         return crashed(e, "broke off its reply");
     if (f.failed == 0) {
         buf_put(reply, payload, f.len);
@@ -360,7 +368,7 @@ static int conclude(const struct guard_call *call, const struct call *c,
         return err_set(e, ERR_INTERNAL, "the helper process is gone");
     switch (c->status.end) {
     case GUARD_END_EXIT:
-        return take_reply(c, reply, e);
+        return guard_take_reply(c->bytes.data, c->bytes.len, reply, e);
     case GUARD_END_MEMORY:
         return err_set_reason(e, ERR_LIMIT, "memory",
                               "the memory limit was reached");

@@ -80,6 +80,15 @@ struct guard_frame {
     uint32_t len;
 };
 
+/*
+ * guard_take_reply: what came through the reply pipe of a child that ended by
+ * itself: its reply, appended to *reply, or its error.  The child may be
+ * hostile: fails with ERR_DAMAGED, reason "crash", for what no child of ours
+ * would send.
+ */
+int guard_take_reply(const void *bytes, size_t len, struct buf *reply,
+                     struct err *e);
+
 /* guard_helper_main: the helper's life on its end of the socket. */
 _Noreturn void guard_helper_main(int sock, const struct guard_service *services,
                                  size_t n);

@@ -129,9 +129,8 @@ static void not_proven(struct check_report *r, const char *problem)
     check_clean_text(r->problem, sizeof r->problem, problem, strlen(problem));
 }
 
-/* The child's report.  It comes from a process that may be hostile. */
-static int take_report(const struct buf *bytes, struct check_report *r,
-                       struct err *e)
+int check_take_report(const struct buf *bytes, struct check_report *r,
+                      struct err *e)
 {
     struct check_reply reply;
 
@@ -185,7 +184,7 @@ int check_run(struct guard *g, const struct check_opts *opts,
 
     rc = guard_call(g, &call, &reply, e);
     if (rc == 0) {
-        rc = take_report(&reply, report, e);
+        rc = check_take_report(&reply, report, e);
     } else if (e->code == ERR_LIMIT) {
         not_proven(report, e->message);
         rc = 0;

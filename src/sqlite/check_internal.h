@@ -10,6 +10,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buf.h"
+#include "base/err.h"
+#include "sqlite/check.h"
+
 #define CHECK_SNAPSHOT_BYTES 48
 #define CHECK_NOT_CHECKED_BYTES 4096
 
@@ -28,6 +32,14 @@ struct check_reply {
     char problem[512];
     char not_checked[CHECK_NOT_CHECKED_BYTES];
 };
+
+/*
+ * check_take_report: the child's reply as a report, which check_report_fini
+ * empties.  The child may be hostile: ERR_INTERNAL for what none of ours
+ * would send, and whatever text it sends comes out clean.
+ */
+int check_take_report(const struct buf *bytes, struct check_report *r,
+                      struct err *e);
 
 /*
  * check_clean_text: the len bytes at src as text of less than `size` bytes
