@@ -52,24 +52,39 @@ static void put_registered(struct service *s, const char *name,
     s->registered = r;
 }
 
+/* A name becomes part of paths: one that breaks the rule was never ours. */
+static int check_loaded(const char *name, struct err *e)
+{
+    if (database_name_check(name, e) == 0)
+        return 0;
+    return err_set(e, ERR_DAMAGED,
+                   "the catalog is damaged: it has a database name that "
+                   "breaks the rule for names");
+}
+
 int databases_load(struct service *s, struct err *e)
 {
     struct catalog_database *list = NULL;
     size_t n = 0;
     char *current = NULL;
+    int rc = -1;
 
     if (catalog_list_databases(s->catalog, &list, &n, e) != 0 ||
-        catalog_get_current(s->catalog, &current, e) != 0) {
-        catalog_databases_free(list, n);
-        return -1;
-    }
-    for (size_t i = 0; i < n; i++)
+        catalog_get_current(s->catalog, &current, e) != 0 ||
+        (current != NULL && check_loaded(current, e) != 0))
+        goto done;
+    for (size_t i = 0; i < n; i++) {
+        if (check_loaded(list[i].name, e) != 0)
+            goto done;
         put_registered(s, list[i].name, list[i].path);
+    }
     (void)snprintf(s->current, sizeof s->current, "%s",
                    current != NULL ? current : "default");
+    rc = 0;
+done:
     free(current);
     catalog_databases_free(list, n);
-    return 0;
+    return rc;
 }
 
 void databases_unload(struct service *s)

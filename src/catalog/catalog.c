@@ -96,6 +96,28 @@ static int run(struct catalog *c, const char *sql, const char *a, const char *b,
     return rc == 0 ? 0 : err_wrap(e, "the catalog");
 }
 
+static int damaged(struct err *e)
+{
+    return err_set(e, ERR_DAMAGED,
+                   "holdfast.db has a row that holdfast did not write; put "
+                   "back a copy of it, or move it away and register the "
+                   "databases again");
+}
+
+/* One row; no constraint of the schema holds in a damaged file. */
+static int take_database(struct sqlite3_stmt *st, struct catalog_database *d,
+                         struct err *e)
+{
+    const char *name = sq_text(st, 0);
+    const char *path = sq_text(st, 1);
+
+    if (name == NULL || (path != NULL && path[0] != '/'))
+        return damaged(e);
+    d->name = xstrdup(name);
+    d->path = path == NULL ? NULL : xstrdup(path);
+    return 0;
+}
+
 int catalog_list_databases(struct catalog *c, struct catalog_database **out,
                            size_t *n, struct err *e)
 {
@@ -108,11 +130,11 @@ int catalog_list_databases(struct catalog *c, struct catalog_database **out,
     if (sq_prepare(c->db, "SELECT name, path FROM database ORDER BY name", &st,
                    e) == 0) {
         while ((row = sq_step(st, e)) == 1) {
-            const char *path = sq_text(st, 1);
-
             list = xrealloc(list, (*n + 1) * sizeof *list);
-            list[*n].name = xstrdup(sq_text(st, 0));
-            list[*n].path = path == NULL ? NULL : xstrdup(path);
+            if (take_database(st, &list[*n], e) != 0) {
+                row = -1;
+                break;
+            }
             (*n)++;
         }
     }
@@ -120,6 +142,7 @@ int catalog_list_databases(struct catalog *c, struct catalog_database **out,
     (void)pthread_mutex_unlock(&c->lock);
     if (row < 0) {
         catalog_databases_free(list, *n);
+        *n = 0;
         return err_wrap(e, "the catalog");
     }
     *out = list;
@@ -160,8 +183,10 @@ static int get_setting(struct catalog *c, const char *key, char **out,
         0) {
         sq_bind_text(st, 1, key);
         row = sq_step(st, e);
-        if (row == 1)
+        if (row == 1 && sq_text(st, 0) != NULL)
             *out = xstrdup(sq_text(st, 0));
+        else if (row == 1)
+            row = damaged(e);
     }
     sq_finalize(st);
     (void)pthread_mutex_unlock(&c->lock);
@@ -227,7 +252,8 @@ int catalog_get_adopted(struct catalog *c, const struct catalog_key *k,
         sq_bind_int(st, 3, (int64_t)k->size_bytes);
         sq_bind_int(st, 4, k->mtime_ns);
         row = sq_step(st, e);
-        if (row == 1)
+        /* A cache: what is not there is found out again. */
+        if (row == 1 && sq_text(st, 0) != NULL)
             *out = xstrdup(sq_text(st, 0));
     }
     sq_finalize(st);
@@ -261,7 +287,10 @@ int catalog_put_adopted(struct catalog *c, const struct catalog_key *k,
 
 static void take_row(struct sqlite3_stmt *st, struct catalog_adopted *a)
 {
-    (void)snprintf(a->filename, sizeof a->filename, "%s", sq_text(st, 0));
+    const char *filename = sq_text(st, 0);
+
+    (void)snprintf(a->filename, sizeof a->filename, "%s",
+                   filename != NULL ? filename : "");
     a->size_bytes = (uint64_t)sq_int64(st, 1);
     a->mtime_ns = sq_int64(st, 2);
     a->good = sq_int64(st, 3) != 0;

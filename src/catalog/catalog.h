@@ -4,7 +4,8 @@
  * files themselves are the truth).  SQLite, synchronous=EXTRA: what a call has
  * acknowledged survives a power cut.
  *
- * user_version is the format, 1 now.  A newer one is refused.
+ * user_version is the format, 1 now.  A newer one is refused.  A row that no
+ * call here could have written is ERR_DAMAGED, or in the cache no row.
  */
 #ifndef HOLDFAST_CATALOG_CATALOG_H
 #define HOLDFAST_CATALOG_CATALOG_H

@@ -167,6 +167,66 @@ static void refusals(void **state)
     assert_int_equal(e.code, ERR_IO);
 }
 
+/* Tables as damage may leave them: no constraint of the schema holds. */
+static struct catalog *damaged_with(const char *rows)
+{
+    static const char tables[] =
+        "DROP TABLE IF EXISTS database; DROP TABLE IF EXISTS setting;"
+        "DROP TABLE IF EXISTS adopted; CREATE TABLE database(name, path);"
+        "CREATE TABLE setting(key, value); CREATE TABLE adopted(database, "
+        "filename, size, mtime_ns, good, facts)";
+    struct sqlite3 *db = NULL;
+    struct err e = {0};
+
+    catalog_close(open_it());
+    assert_int_equal(sq_open(scratch_path("holdfast.db"), &db, &e), 0);
+    assert_int_equal(sq_exec(db, tables, &e), 0);
+    assert_int_equal(sq_exec(db, rows, &e), 0);
+    sq_close(db);
+    return open_it();
+}
+
+static void expect_damaged_list(const char *rows)
+{
+    struct catalog *c = damaged_with(rows);
+    struct catalog_database *list = NULL;
+    struct err e = {0};
+    size_t n = 7;
+
+    assert_int_equal(catalog_list_databases(c, &list, &n, &e), -1);
+    assert_int_equal(e.code, ERR_DAMAGED);
+    assert_int_equal(n, 0);
+    catalog_databases_free(list, n);
+    catalog_close(c);
+}
+
+static void damaged_rows(void **state)
+{
+    const struct catalog_key k = {"shop", "f", 1, 1};
+    struct catalog_adopted *list = NULL;
+    struct catalog *c;
+    struct err e = {0};
+    char *text = NULL;
+    size_t n = 0;
+
+    (void)state;
+    expect_damaged_list("INSERT INTO database VALUES('a','/a'),(NULL,'/b')");
+    expect_damaged_list("INSERT INTO database VALUES('a','b')");
+    c = damaged_with("INSERT INTO setting VALUES('current',NULL);"
+                     "INSERT INTO adopted VALUES('shop','f',1,1,1,NULL),"
+                     "('shop',NULL,NULL,NULL,NULL,NULL)");
+    assert_int_equal(catalog_get_current(c, &text, &e), -1);
+    assert_int_equal(e.code, ERR_DAMAGED);
+    assert_null(text);
+    assert_int_equal(catalog_get_adopted(c, &k, &text, &e), 0);
+    assert_null(text);
+    assert_int_equal(catalog_list_adopted(c, "shop", &list, &n, &e), 0);
+    assert_int_equal(n, 2);
+    assert_string_equal(list[0].filename, "");
+    free(list);
+    catalog_close(c);
+}
+
 static void *put_many(void *arg)
 {
     struct catalog *c = arg;
@@ -210,6 +270,8 @@ int main(void)
         {"catalog: a newer format, another file and a missing folder are "
          "refused",
          refusals, NULL, scratch_clear, NULL},
+        {"catalog: rows that nobody could have written are damage, or none",
+         damaged_rows, NULL, scratch_clear, NULL},
         {"catalog: is used from several threads", threads, NULL, scratch_clear,
          NULL},
     };
