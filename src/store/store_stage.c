@@ -156,13 +156,19 @@ int store_publish(struct store *st, struct stage *g, const struct facts *f,
 
 /* ---- safety copies ---- */
 
+/* As many checksums as a copy of that length can have: one per MiB. */
+static size_t max_sums(const struct facts *f)
+{
+    return (size_t)(f->size_bytes >> 20) + 1;
+}
+
 static void put_pending(struct buf *text, const struct facts *f,
                         const char (*sums)[33], size_t n_sums)
 {
     /* One line of facts, then one checksum a line, "-" for unknown. */
     facts_put(text, f);
     buf_puts(text, "\n");
-    for (size_t i = 0; i < n_sums; i++) {
+    for (size_t i = 0; i < n_sums && i < max_sums(f); i++) {
         buf_puts(text, sums[i][0] != '\0' ? sums[i] : "-");
         buf_puts(text, "\n");
     }
@@ -183,20 +189,30 @@ int store_keep(struct store *st, struct stage *g, const struct facts *f,
     return rc;
 }
 
-static int parse_sums(const char *text, const char *end, char (**sums)[33],
-                      size_t *n, struct err *e)
+static bool is_sum(const char *text, size_t len)
 {
-    size_t cap = (size_t)(end - text) / 2 + 1;
+    for (size_t i = 0; i < len; i++)
+        if (strchr("0123456789abcdef", text[i]) == NULL || text[i] == '\0')
+            return false;
+    return len == 32;
+}
+
+/* At most `max` lines: no more are held than the copy's length warrants. */
+static int parse_sums(const char *text, const char *end, size_t max,
+                      char (**sums)[33], size_t *n, struct err *e)
+{
+    size_t lines = (size_t)(end - text) / 2 + 1;
 
     *n = 0;
-    *sums = xcalloc(cap, sizeof **sums);
+    *sums = xcalloc(lines < max ? lines : max, sizeof **sums);
     while (text < end) {
         const char *nl = memchr(text, '\n', (size_t)(end - text));
         size_t len = nl == NULL ? 0 : (size_t)(nl - text);
+        bool sum = *n < max && is_sum(text, len);
 
-        if (len == 32) {
+        if (sum)
             memcpy((*sums)[*n], text, 32);
-        } else if (len != 1 || *text != '-') {
+        if (!sum && (*n == max || len != 1 || *text != '-')) {
             free(*sums);
             *sums = NULL;
             return err_set(e, ERR_DAMAGED,
@@ -236,7 +252,7 @@ int store_settle_read(struct store *st, const struct backup_name *name,
                       name->s);
         goto done;
     }
-    rc = parse_sums(nl + 1, text.data + text.len, sums, n_sums, e);
+    rc = parse_sums(nl + 1, text.data + text.len, max_sums(f), sums, n_sums, e);
     if (rc != 0)
         facts_fini(f);
 done:

@@ -153,6 +153,9 @@ static void keep(int64_t t, const char *text)
                         "fedcba9876543210fedcba9876543210"};
 
     f.origin = ORIGIN_SAFETY;
+    f.n_pages = 513; /* a checksum for each MiB */
+    f.size_bytes = f.n_pages * 4096;
+    f.page_size = 4096;
     if (store_keep(store, g, &f, (const char(*)[33])sums, 3, &e) != 0)
         fail_msg("%s", e.message);
     stage_free(g);
@@ -408,6 +411,19 @@ static void pending_damaged(void **state)
     expect_damaged_pending(text);
     text[right.n - 2] = '\0'; /* cut off */
     expect_damaged_pending(text);
+    text[right.n - 2] = '5';
+    text[right.n - 1] = '\n';
+    text[right.n - 9] = 'G'; /* no digit */
+    expect_damaged_pending(text);
+    bytes_fini(&right);
+    /* More checksums than a copy of that length has. */
+    keep(NOON + 2, "safety");
+    right = bytes_read(in_folder("app_20260413_120002.pending"));
+    text = xasprintf("%.*s-\n", (int)right.n, (const char *)right.p);
+    memcpy(strstr(text, "120002.db"), "120000", 6);
+    memcpy(strstr(text, "12:00:02"), "12:00:00", 8);
+    expect_damaged_pending(text);
+    free(text);
     bytes_fini(&right);
     assert_int_equal(store_settle_read(store, &name, &f, &sums, &n, &e), -1);
     assert_int_equal(e.code, ERR_NOT_FOUND);
