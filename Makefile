@@ -9,6 +9,8 @@
 #   PREFIX= DESTDIR=   where `make install` puts things
 #   PORT=8080          where `make run` listens
 #   DEMO_DATA=DIR      where `make run` keeps its data
+#   FUZZ_TIME=60       seconds for each fuzz target in `make fuzz`
+#   FUZZ=NAME          only this fuzz target
 
 VERSION := 0.1.0
 
@@ -23,6 +25,7 @@ SANITIZE :=
 WERROR :=
 PORT := 8080
 DEMO_DATA := demo-data
+FUZZ_TIME := 60
 PYTHON := /usr/bin/python3
 
 # As many jobs as processors, unless -j was given.
@@ -58,6 +61,15 @@ UNIT_SRC := $(sort $(wildcard tests/unit/*.c))
 UNIT_OBJ := $(UNIT_SRC:tests/unit/%.c=$(B)/test/unit/%.o)
 UNIT_HELP := $(filter-out $(B)/test/unit/test_%,$(UNIT_OBJ))
 UNIT_BIN := $(patsubst %.o,%,$(filter $(B)/test/unit/test_%,$(UNIT_OBJ)))
+
+# tests/fuzz/fuzz_X.c is a fuzz target; the other files there go with each.
+FUZZ_SRC := $(sort $(wildcard tests/fuzz/*.c))
+FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(filter tests/fuzz/fuzz_%,$(FUZZ_SRC)))
+REPLAY_OBJ := $(FUZZ_SRC:tests/fuzz/%.c=$(B)/test/fuzz/%.o)
+REPLAY_HELP := $(filter-out $(B)/test/fuzz/fuzz_%,$(REPLAY_OBJ))
+REPLAY_BIN := $(FUZZ:%=$(B)/test/fuzz/%)
+FUZZ_OBJ := $(SRC:src/%.c=build/fuzz/obj/%.o)
+FUZZ_BIN := $(FUZZ:%=build/fuzz/%)
 
 # ----------------------------------------------------------------- flags
 
@@ -110,7 +122,8 @@ all: $(B)/holdfast ## build build/holdfast (the default)
 DEPS_FOR := $(sort build \
 	$(if $(SQLITE_DIR)$(wildcard node_modules/.package-lock.json),,sqlite) \
 	$(if $(filter run try-run test,$(MAKECMDGOALS)),run) \
-	$(if $(filter test soak unit e2e try-run lint,$(MAKECMDGOALS)),test) \
+	$(if $(filter test soak unit corpora e2e try-run lint,$(MAKECMDGOALS)),test) \
+	$(if $(filter fuzz,$(MAKECMDGOALS)),fuzz) \
 	$(if $(filter bench,$(MAKECMDGOALS)),run test bench))
 deps: ## install the Debian packages that are missing (as root)
 ifneq ($(DEPS),no)
@@ -151,12 +164,21 @@ $(UNIT_BIN): %: %.o $(UNIT_HELP) $(B)/sqlite3.o \
 		$(filter-out %/main.o,$(TEST_OBJ))
 	$(call say,LINK)$(LINK) -o $@ $^ $(LIBS) -lcmocka
 
+# A fuzz target with a main that runs it on files.
+$(B)/test/fuzz/%.o: tests/fuzz/%.c $(B)/flags | deps $(GEN)/openapi.h $(SQLITE)/sqlite3.h
+	@mkdir -p $(@D)
+	$(call say,CC  )$(COMPILE) -DHOLDFAST_TEST -Itests/fuzz -c -o $@ $<
+
+$(REPLAY_BIN): $(B)/test/fuzz/%: $(B)/test/fuzz/fuzz_%.o $(REPLAY_HELP) \
+		$(B)/sqlite3.o $(filter-out %/main.o,$(TEST_OBJ))
+	$(call say,LINK)$(LINK) -o $@ $^ $(LIBS)
+
 # Without debug information, which would take a quarter of the whole build.
 $(B)/sqlite3.o: $(SQLITE)/sqlite3.c $(B)/flags | deps
 	@mkdir -p $(@D)
 	$(call say,CC  )$(CC) -w -pthread $(CFLAGS) -g0 $(HARDEN) $(SQLITE_FLAGS) -c -o $@ $<
 
--include $(OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(UNIT_OBJ:.o=.d)
+-include $(OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(UNIT_OBJ:.o=.d) $(REPLAY_OBJ:.o=.d)
 
 # The amalgamation stands in a package of the npm registry, pinned by version
 # and digest in package-lock.json; nothing else of it is used and none of its
@@ -186,10 +208,10 @@ $(GEN)/openapi.h: src/api/openapi.json
 
 # ----------------------------------------------------------------- testing
 
-.PHONY: test unit e2e soak try-run
+.PHONY: test unit corpora e2e soak try-run fuzz
 
 # Everything, stage by stage, as CI runs it; the first that fails ends it.
-STAGES := $(if $(SANITIZE),all unit e2e,all lint unit e2e try-run)
+STAGES := $(if $(SANITIZE),all unit corpora e2e,all lint unit corpora e2e try-run)
 test: deps ## build, lint and run every test but the long ones
 	@for stage in $(STAGES); do \
 	    echo "== $$stage"; \
@@ -205,6 +227,14 @@ unit: $(UNIT_BIN) ## run the unit tests
 	    rm -rf $$d; \
 	done; [ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
 
+# What the commands and servers of a target say is kept for a failure.
+corpora: $(REPLAY_BIN) ## run every fuzz target on its corpus
+	@for t in $(FUZZ); do \
+	    log=$(B)/test/fuzz/$$t.log; \
+	    $(B)/test/fuzz/$$t tests/fuzz/corpus/$$t 2>$$log || \
+	        { tail -n 20 $$log; echo "failed: $$t"; exit 1; }; \
+	done
+
 export PYTHONDONTWRITEBYTECODE := 1
 PYTEST = HOLDFAST_BIN=$(abspath $(B)/test/holdfast) \
 	HOLDFAST_RELEASE_BIN=$(abspath $(B)/holdfast) \
@@ -215,6 +245,34 @@ e2e: $(B)/holdfast $(B)/test/holdfast ## run the end-to-end tests
 soak: $(B)/holdfast $(B)/test/holdfast ## run the long end-to-end tests
 	$(PYTEST) -m soak
 
+# libFuzzer with the address and undefined-behaviour sanitizers; SQLite itself
+# is not what is fuzzed.  What a target finds is left in build/fuzz/found, and
+# new inputs in build/fuzz/corpus.
+FUZZ_FLAGS := -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all
+FUZZ_COMPILE = clang $(LANG_FLAGS) $(INCLUDES) $(DEFINES) $(FUZZ_FLAGS) -MMD -MP
+build/fuzz/obj/%.o: src/%.c Makefile | deps $(GEN)/openapi.h $(SQLITE)/sqlite3.h
+	@mkdir -p $(@D)
+	$(call say,CC  )$(FUZZ_COMPILE) -fsanitize=fuzzer-no-link,address,undefined \
+	    -DHOLDFAST_TEST -c -o $@ $<
+
+$(FUZZ_BIN): build/fuzz/%: tests/fuzz/fuzz_%.c tests/fuzz/input.c \
+		tests/fuzz/fuzz.h $(filter-out %/main.o,$(FUZZ_OBJ)) build/sqlite3.o
+	$(call say,LINK)$(FUZZ_COMPILE) -Itests/fuzz -pthread \
+	    -fsanitize=fuzzer,address,undefined -o $@ \
+	    $(filter-out %.h,$^) $(LIBS)
+
+-include $(FUZZ_OBJ:.o=.d)
+
+fuzz: $(FUZZ_BIN) ## fuzz each target for FUZZ_TIME seconds
+	@for t in $(FUZZ); do \
+	    mkdir -p build/fuzz/corpus/$$t build/fuzz/found; \
+	    echo "== $$t"; \
+	    build/fuzz/$$t -max_total_time=$(FUZZ_TIME) -timeout=60 \
+	        -rss_limit_mb=1024 -print_final_stats=1 -close_fd_mask=2 \
+	        -verbosity=0 -artifact_prefix=build/fuzz/found/$$t- \
+	        build/fuzz/corpus/$$t tests/fuzz/corpus/$$t || exit 1; \
+	done
+
 try-run: $(B)/holdfast ## run the demo and the very lines it prints
 	@MAKEFLAGS= tools/try-run $(MAKE) $(MAKEOVERRIDES) DEPS=no
 
@@ -224,9 +282,10 @@ try-run: $(B)/holdfast ## run the demo and the very lines it prints
 
 .PHONY: lint lint-format lint-cppcheck lint-scripts lint-rules
 LINT := build/lint
-LINT_SRC := $(SRC) $(UNIT_SRC)
-LINT_HDR := $(HDR) $(sort $(wildcard tests/unit/*.h))
-LINT_FLAGS = $(LANG_FLAGS) $(INCLUDES) -Itests/unit $(DEFINES) $(WARN) -Werror
+LINT_SRC := $(SRC) $(UNIT_SRC) $(FUZZ_SRC)
+LINT_HDR := $(HDR) $(sort $(wildcard tests/unit/*.h tests/fuzz/*.h))
+LINT_FLAGS = $(LANG_FLAGS) $(INCLUDES) -Itests/unit -Itests/fuzz $(DEFINES) \
+	$(WARN) -Werror
 SCRIPTS_SH = $(sort $(shell \
 	grep -lrE '^\#!/bin/(ba)?sh' .ci tools))
 SCRIPTS_PY = $(sort $(shell \
@@ -306,4 +365,4 @@ help: ## print this
 	@echo 'make [TARGET] [VARIABLE=VALUE…]'
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1 \2/p' Makefile | \
 	    while read -r target what; do printf '  %-10s %s\n' $$target "$$what"; done
-	@sed -n 's/^#   \([A-Z]*=.*\)/  \1/p' Makefile
+	@sed -n 's/^#   \([A-Z_]*=.*\)/  \1/p' Makefile
