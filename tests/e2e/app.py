@@ -2,9 +2,9 @@
 
 Run as a program it is one process of a small bank, on the system's own SQLite:
 
-    app.py writer DB ACKED NUMBER SEED JOURNAL   transfers between accounts
-    app.py reader DB                             checks what must always be true
-    app.py shell DB TIMEOUT_S                    runs the SQL that it is sent
+    app.py writer DB ACKED NUMBER SEED JOURNAL [SYNC]  transfers between accounts
+    app.py reader DB                 checks what must always be true
+    app.py shell DB TIMEOUT_S        runs the SQL that it is sent
 
 It is told what to do by one JSON document a line on its input and answers
 each with one line; it ends when its input does.  Imported it is the other end
@@ -104,10 +104,10 @@ def transfer(db, rng, number, seq):
     db.execute("COMMIT")
 
 
-def writer(path, acked_path, number, seed, journal):
+def writer(path, acked_path, number, seed, journal, sync="NORMAL"):
     db = connect(path)
     db.execute(f"PRAGMA journal_mode={journal}")
-    db.execute("PRAGMA synchronous=NORMAL")
+    db.execute(f"PRAGMA synchronous={sync}")
     rng = random.Random(f"{seed}-{number}")
     acked = os.open(acked_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     seq, errors, longest = 0, [], 0

@@ -11,6 +11,7 @@ import pytest
 
 import dbfile
 from app import Process
+from disk import Mounts
 from server import Server
 
 COUNTS = []  # lines for the end of the run, such as "P3: 216 restores, 0 lost"
@@ -63,7 +64,15 @@ def base():
 
 
 @pytest.fixture
-def servers(base):
+def mounts(base):
+    """Make filesystems; all are unmounted at the end, after the servers."""
+    made = Mounts(base)
+    yield made
+    made.drop()
+
+
+@pytest.fixture
+def servers(base, mounts):
     """Make servers, each over a fresh data directory; all end with the test.
 
     servers(args=…, env=…) does not start it; with name= it gets a folder of

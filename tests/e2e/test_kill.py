@@ -60,19 +60,22 @@ def make_database(path, mode):
 
 
 class Falls:
-    """Where the kills fell, over both journal modes.
+    """Where the kills (or power cuts: `word`) fell, over both journal modes.
 
     A kill fell inside an operation when that had taken its first step behind
     the API and was not acknowledged; between first page and commit when the
     last step taken was one of those and the live database is the old one.
     """
 
-    def __init__(self):
+    def __init__(self, word="Kills"):
+        self.word = word
+        self.tried = collections.Counter()
         self.steps = collections.Counter()
         self.inside = collections.Counter()
         self.writing = 0
 
     def add(self, operation, step, acked, restored=False):
+        self.tried[operation] += 1
         inside = not acked and step not in ("", "idle") and step[:4] != "api."
         self.inside[operation if inside else "outside"] += 1
         self.steps[f"{operation}: {step}" if inside else "outside"] += 1
@@ -82,10 +85,12 @@ class Falls:
         return sum(self.inside.values())
 
     def lines(self):
-        yield f"Kills: {self.total()}, inside {dict(self.inside)}"
-        yield f"Kills between first page and commit: {self.writing}"
+        word = self.word
+        yield f"{word}: {self.total()}: {dict(self.tried)}"
+        yield f"{word} inside: {dict(self.inside)}"
+        yield f"{word} between first page and commit: {self.writing}"
         for step, n in sorted(self.steps.items()):
-            yield f"Kills at {step}: {n}"
+            yield f"{word} at {step}: {n}"
 
 
 @pytest.fixture(scope="module")
@@ -112,22 +117,16 @@ class Strike:
         self.response = None
         server.phase_file.write_text("")
 
-    def request(self, method, path):
+    def request(self, method, path, document=None):
         try:
-            self.response = self.server.request(method, path)
+            self.response = self.server.send_json(method, path, document, {})
         except (OSError, http.client.HTTPException) as error:
             self.error = error
 
     def run(self, operation, name, aim, delay_s):
         """Send it and see the server die; True if it was acknowledged."""
-        method, path = {
-            "create": ("POST", BACKUP),
-            "restore": ("POST", f"{BACKUP}/{name}/restore"),
-            "delete": ("DELETE", f"{BACKUP}/{name}"),
-        }[operation]
         helpers = self.server.children()
-        thread = threading.Thread(target=self.request, args=(method, path))
-        thread.start()
+        thread = self.send(operation, name)
         if not aim:
             self.strike_at_random(delay_s, thread)
         thread.join()
@@ -138,6 +137,17 @@ class Strike:
             return False
         assert self.response.status == 200, self.response
         return True
+
+    def send(self, operation, name):
+        """The thread that sends the request and waits for the answer."""
+        method, path = {
+            "create": ("POST", BACKUP),
+            "restore": ("POST", f"{BACKUP}/{name}/restore"),
+            "delete": ("DELETE", f"{BACKUP}/{name}"),
+        }[operation]
+        thread = threading.Thread(target=self.request, args=(method, path))
+        thread.start()
+        return thread
 
     def strike_at_random(self, delay_s, thread):
         """Wait for the operation to begin, then for a random while."""
@@ -166,6 +176,13 @@ class Campaign:
 
     # ---- one kill ----
 
+    def new_strike(self):
+        return Strike(self.server)
+
+    def pick(self, names):
+        """Which of these backups is restored or deleted next."""
+        return self.rng.choice(names)
+
     def strike(self, operation, aim):
         """One operation with a kill in it; returns with the server dead."""
         self.in_doubt = set()
@@ -173,14 +190,14 @@ class Campaign:
         self.before, self.safety = self.old, None
         name = None
         if operation != "create":
-            name = self.rng.choice(sorted(self.present))
+            name = self.pick(sorted(self.present))
         if operation == "restore":
             self.new = self.digests[name]
         if operation == "delete":
             self.present.discard(name)
             self.in_doubt.add(name)
         delay_s = self.rng.uniform(0, self.took_s[operation])
-        hit = Strike(self.server)
+        hit = self.new_strike()
         acked = hit.run(operation, name, aim, delay_s)
         self.step = self.server.phase()
         if acked:
@@ -281,14 +298,17 @@ class Campaign:
     def refill(self):
         """Keep between 3 and 12 backups, so that each operation has work."""
         while len(self.present) < 3:
-            name = self.server.create()["filename"]
-            self.present.add(name)
-            self.check_backup(name)
-            self.change()
+            self.add()
         for name in sorted(self.present)[:-12]:
             self.server.remove(name)
             self.present.discard(name)
             self.gone.add(name)
+
+    def add(self):
+        name = self.server.create()["filename"]
+        self.present.add(name)
+        self.check_backup(name)
+        self.change()
 
     def run(self, plan):
         self.warm_up()
