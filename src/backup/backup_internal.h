@@ -44,7 +44,9 @@ struct database {
     bool reading;             /* one is under way */
     uint64_t n_readings;      /* begun */
     uint64_t n_forgotten;     /* calls of list_forget */
-    bool adopting; /* a job that examines adopted backups is queued */
+    bool adopting;           /* a job that examines adopted backups is queued */
+    int64_t settle_at_ms;    /* a copy is still pending: when to try again */
+    int64_t settle_pause_ms; /* the last pause before such a try */
 };
 
 /* A database that the catalog knows. */
@@ -176,6 +178,10 @@ int create_now(struct database *db, struct err *e);
 
 /* settle_all: clean the folder and finish what a crash interrupted. */
 void settle_all(struct database *db);
+/* settle_later: one could not be settled; try again after a pause, each four
+ * times as long as the one before.  settle_again: if it is time. */
+void settle_later(struct database *db);
+void settle_again(struct database *db);
 /* settle_one: read back, check and list a pending safety copy. */
 int settle_one(struct database *db, const struct backup_name *name,
                struct facts *out, struct err *e);

@@ -194,6 +194,7 @@ int backup_list_get(struct service *s, const char *name,
         return -1;
     if (b->unknown)
         adopt_in_background(db);
+    settle_again(db);
     *out = &b->list;
     return 0;
 }

@@ -267,7 +267,7 @@ static int keep(void *ctx, const struct copy *c, struct err *e)
 
 /*
  * The restore has happened, whatever becomes of this: a fault here is logged,
- * and the next start tries again.
+ * and it is tried again later.
  */
 static void settle(struct restoration *r)
 {
@@ -278,8 +278,10 @@ static void settle(struct restoration *r)
         r->safety.s[0] = '\0';
         return;
     }
-    if (settle_one(r->db, &r->safety, &f, &e) != 0)
+    if (settle_one(r->db, &r->safety, &f, &e) != 0) {
         log_error("settle.failed", &e, call_request(&r->call));
+        settle_later(r->db);
+    }
     facts_fini(&f);
 }
 

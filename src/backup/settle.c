@@ -1,7 +1,9 @@
 /*
  * Settling a safety copy.  A restore publishes it while writers wait, durable
- * but unproven; afterwards, or at the next start, it is read back, compared
- * with the checksums of what was written, checked, and listed.
+ * but unproven; afterwards it is read back, compared with the checksums of
+ * what was written, checked, and listed.  Where that is not possible just then
+ * (no descriptors, no memory for a child), or a crash came between, it is done
+ * later: when the backups are listed, or at the next start.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -75,6 +77,30 @@ int settle_one(struct database *db, const struct backup_name *name,
     return rc;
 }
 
+/* Each that is pending; false where one is still. */
+static bool settle_each(struct database *db, const struct store_entry *all,
+                        size_t n)
+{
+    struct err e = {0};
+    bool whole = true;
+
+    for (size_t i = 0; i < n; i++) {
+        struct facts f = {0};
+
+        if (!all[i].pending || all[i].suspect)
+            continue;
+        if (settle_one(db, &all[i].name, &f, &e) != 0) {
+            log_error("settle.failed", &e, NULL);
+            whole = false;
+            continue;
+        }
+        log_event(LOG_INFO, "backup.settled", "database", db->name, "filename",
+                  f.name.s, "state", backup_state_name(f.state), NULL);
+        facts_fini(&f);
+    }
+    return whole;
+}
+
 void settle_all(struct database *db)
 {
     struct store_entry *all = NULL;
@@ -83,18 +109,59 @@ void settle_all(struct database *db)
 
     if (list_start(db, &all, &n, &e) != 0)
         log_error("settle.failed", &e, NULL);
-    for (size_t i = 0; i < n; i++) {
-        struct facts f = {0};
-
-        if (!all[i].pending || all[i].suspect)
-            continue;
-        if (settle_one(db, &all[i].name, &f, &e) != 0) {
-            log_error("settle.failed", &e, NULL);
-            continue;
-        }
-        log_event(LOG_INFO, "backup.settled", "database", db->name, "filename",
-                  f.name.s, "state", backup_state_name(f.state), NULL);
-        facts_fini(&f);
-    }
+    if (!settle_each(db, all, n))
+        settle_later(db);
     free(all);
+}
+
+/* ---- once more ---- */
+
+#define FIRST_PAUSE_MS 100
+#define LONGEST_PAUSE_MS 300000
+#define UNDER_WAY INT64_MAX
+
+void settle_later(struct database *db)
+{
+    (void)pthread_mutex_lock(&db->lock);
+    db->settle_pause_ms = db->settle_pause_ms == 0 ? FIRST_PAUSE_MS
+                          : db->settle_pause_ms * 4 > LONGEST_PAUSE_MS
+                              ? LONGEST_PAUSE_MS
+                              : db->settle_pause_ms * 4;
+    db->settle_at_ms = clock_monotonic_ms() + db->settle_pause_ms;
+    (void)pthread_mutex_unlock(&db->lock);
+}
+
+static void again_job(void *arg)
+{
+    struct database *db = arg;
+    struct store_entry *all = NULL;
+    struct err e = {0};
+    size_t n = 0;
+    bool whole = false;
+
+    if (!service_stopping(db->service) &&
+        store_scan(db->store, false, &all, &n, &e) == 0)
+        whole = settle_each(db, all, n);
+    free(all);
+    if (!whole) {
+        settle_later(db);
+        return;
+    }
+    (void)pthread_mutex_lock(&db->lock);
+    db->settle_at_ms = db->settle_pause_ms = 0;
+    (void)pthread_mutex_unlock(&db->lock);
+}
+
+void settle_again(struct database *db)
+{
+    struct err ignored;
+    bool due;
+
+    (void)pthread_mutex_lock(&db->lock);
+    due = db->settle_at_ms != 0 && clock_monotonic_ms() >= db->settle_at_ms;
+    if (due)
+        db->settle_at_ms = UNDER_WAY;
+    (void)pthread_mutex_unlock(&db->lock);
+    if (due && strand_put(db->work, again_job, db, &ignored) != 0)
+        settle_later(db);
 }

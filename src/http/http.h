@@ -39,9 +39,9 @@
  *
  * A connection is closed without an answer when its next request has not come
  * whole within idle_timeout_s (of a body: each 64 KiB of it), or when its
- * client takes nothing of a reply for so long; and when seven eighths of the
- * connections are open, the one that has waited longest for a request gives
- * way to each new one.
+ * client takes nothing of a reply for so long; and while seven eighths of the
+ * connections are open, those that have waited longest for a request, more
+ * than a second, give way.
  *
  * Every response bears X-Request-Id, X-Content-Type-Options: nosniff and,
  * unless it says otherwise, Cache-Control: no-store.

@@ -138,9 +138,10 @@ int router_match(struct http_request *rq, const struct http_route *routes,
 /*
  * A connection that waits for a request, or for more of its body, is given up
  * after limit_s, however lively it drips: the library's own time-out begins
- * anew with every byte.  And when seven eighths of max_connections are open,
- * the one that has waited longest gives way to each new one, so that idle and
- * slow ones cannot keep all others out.  What is being answered is left alone.
+ * anew with every byte.  And while seven eighths of max_connections are open
+ * it is given up after a second, those that have waited longest first, so that
+ * idle and slow ones cannot keep all others out.  What is being answered is
+ * left alone.
  * All functions are safe from any thread.
  */
 struct watch;

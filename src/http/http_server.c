@@ -20,6 +20,7 @@
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,6 +47,10 @@
 #define FLUSH_S 5              /* for the last replies to go out */
 #define DRAIN_BYTES (1u << 20) /* of an unread body, before closing */
 #define LOGGED_PATH_BYTES 256
+/* Of a reply that may lie in the kernel before its client has room for it.
+ * Without a limit it takes megabytes at once for a client that takes none,
+ * and a few hundred of those keep a thread busy for seconds. */
+#define UNSENT_BYTES (256 << 10)
 /* That much of a body has to come within the idle time-out: 2 KiB a second. */
 #define BODY_PIECE_BYTES (64u << 10)
 
@@ -389,8 +394,12 @@ static int bind_and_listen(struct http_server *s, int fd,
         struct sockaddr_in6 in6;
     } at;
     socklen_t len = sizeof at;
-    const int on = 1;
+    const int on = 1, unsent = UNSENT_BYTES;
 
+    /* Every connection inherits it. */
+    if (setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent,
+                   sizeof unsent) != 0)
+        return err_sys(e, "cannot set TCP_NOTSENT_LOWAT");
     /* Not SO_REUSEPORT: a second server on the port has to fail. */
     if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0)
         return err_sys(e, "cannot set SO_REUSEADDR");

@@ -1,8 +1,8 @@
 /*
  * Connections that wait for a request: see http_internal.h.
  *
- * All wait equally long, so the list is in the order of their deadlines: the
- * one that has waited longest is at its head.
+ * The list is in the order in which they began to wait: the one that has
+ * waited longest is at its head.
  */
 #include <pthread.h>
 #include <stdlib.h>
@@ -14,12 +14,14 @@
 #include "http/http_internal.h"
 
 #define THREAD_STACK_BYTES ((size_t)64 << 10)
+/* A request that has just come in a burst is not cut off before it is read. */
+#define GRACE_MS 1000
 
 struct watched {
     struct watch *watch;
     struct watched *prev, *next; /* where it waits */
     int fd;
-    int64_t deadline_ms;
+    int64_t since_ms;
     bool waiting;
     bool shut; /* given up; the library closes it at its next look */
 };
@@ -66,6 +68,16 @@ static void sleep_until(struct watch *w, int64_t ms)
     (void)pthread_cond_timedwait(&w->changed, &w->lock, &t);
 }
 
+/* When the one that has waited longest is given up. */
+static int64_t deadline_ms(const struct watch *w)
+{
+    int64_t wait_ms = w->limit_ms;
+
+    if (w->n_open >= w->crowded && wait_ms > GRACE_MS)
+        wait_ms = GRACE_MS;
+    return w->head->since_ms + wait_ms;
+}
+
 static void *keep_watch(void *arg)
 {
     struct watch *w = arg;
@@ -74,8 +86,8 @@ static void *keep_watch(void *arg)
     while (!w->ending) {
         if (w->head == NULL)
             (void)pthread_cond_wait(&w->changed, &w->lock);
-        else if (clock_monotonic_ms() < w->head->deadline_ms)
-            sleep_until(w, w->head->deadline_ms);
+        else if (clock_monotonic_ms() < deadline_ms(w))
+            sleep_until(w, deadline_ms(w));
         else
             give_up(w->head);
     }
@@ -139,12 +151,12 @@ static void wait_locked(struct watched *c)
     unlink_waiting(c);
     if (c->shut)
         return;
-    c->deadline_ms = clock_monotonic_ms() + w->limit_ms;
+    c->since_ms = clock_monotonic_ms();
     c->prev = w->tail;
     *(w->tail != NULL ? &w->tail->next : &w->head) = c;
     w->tail = c;
     c->waiting = true;
-    if (w->head == c)
+    if (w->head == c || w->n_open >= w->crowded)
         (void)pthread_cond_signal(&w->changed);
 }
 
@@ -155,8 +167,6 @@ struct watched *watch_add(struct watch *w, int fd)
     c->watch = w;
     c->fd = fd;
     (void)pthread_mutex_lock(&w->lock);
-    if (w->n_open >= w->crowded && w->head != NULL)
-        give_up(w->head);
     w->n_open++;
     wait_locked(c);
     (void)pthread_mutex_unlock(&w->lock);

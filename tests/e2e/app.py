@@ -183,10 +183,10 @@ class AppError(Exception):
 class Process:
     """A process of the application."""
 
-    def __init__(self, role, *args, **popen):
+    def __init__(self, role, *args, source=SOURCE, **popen):
         self.process = subprocess.Popen(
             # As text: another user may not reach this file's folder.
-            ["/usr/bin/python3", "-I", "-c", SOURCE, role, *map(str, args)],
+            ["/usr/bin/python3", "-I", "-c", source, role, *map(str, args)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -393,6 +393,20 @@ static void settle_later(void **state)
     assert_int_equal(rows(), 2);
 }
 
+static void settle_when_listed(void **state)
+{
+    struct backup_name name = made();
+    struct outcome o;
+
+    (void)state;
+    set_fault("restore.finish:EIO");
+    restored(&o, name);
+    set_fault("");
+    while (count_list() < 2)
+        ;
+    restored(&o, o.safety);
+}
+
 /* It was damaged meanwhile: not listed, but there. */
 static void settle_damaged(void **state)
 {
@@ -762,6 +776,7 @@ int main(void)
           restore_refused),
         T("restore: a fault at any step changes nothing", restore_faults),
         T("settle: a safety copy is finished at the next start", settle_later),
+        T("settle: or when the backups are listed", settle_when_listed),
         T("settle: a safety copy that was damaged is suspect", settle_damaged),
         T("settle: what is pending is no backup yet", settle_pending),
         T("verify: the result is kept with the backup", verify),
