@@ -2,9 +2,11 @@
 
 Run as a program it is one process of a small bank, on the system's own SQLite:
 
-    app.py writer DB ACKED NUMBER SEED JOURNAL [SYNC]  transfers between accounts
-    app.py reader DB                 checks what must always be true
-    app.py shell DB TIMEOUT_S        runs the SQL that it is sent
+    app.py writer DB ACKED NUMBER SEED JOURNAL [SYNC [HOW]]
+                                 transfers between accounts
+    app.py reader DB [ACCOUNTS]  checks what must always be true
+    app.py watcher DB            notes how the generation of the rows changes
+    app.py shell DB TIMEOUT_S    runs the SQL that it is sent
 
 It is told what to do by one JSON document a line on its input and answers
 each with one line; it ends when its input does.  Imported it is the other end
@@ -33,7 +35,7 @@ LINE = 12  # bytes of a line in ACKED
 SOURCE = "" if __name__ == "__main__" else Path(__file__).read_text()
 
 
-def make_bank(path, journal, page_size, auto_vacuum):
+def make_bank(path, journal, page_size, auto_vacuum, accounts=ACCOUNTS):
     """The database file of a bank in which nobody has moved anything yet."""
     db = sqlite3.connect(path, isolation_level=None)
     db.execute(f"PRAGMA page_size={page_size}")
@@ -49,7 +51,7 @@ def make_bank(path, journal, page_size, auto_vacuum):
                              PRIMARY KEY(writer, seq)) WITHOUT ROWID;
         CREATE TABLE scratch(id INTEGER PRIMARY KEY, data BLOB);
         WITH RECURSIVE n(i) AS
-            (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<{ACCOUNTS})
+            (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<{accounts})
         INSERT INTO account SELECT i, {BALANCE}, randomblob(300) FROM n;
         COMMIT;
         """
@@ -87,9 +89,9 @@ def connect(path, timeout=BUSY_S):
     return sqlite3.connect(path, timeout=timeout, isolation_level=None)
 
 
-def transfer(db, rng, number, seq):
+def transfer(db, rng, number, seq, accounts):
     """One commit: money from one account to another, and some garbage."""
-    source, target = rng.sample(range(1, ACCOUNTS + 1), 2)
+    source, target = rng.sample(range(1, accounts + 1), 2)
     amount = rng.randrange(1, 50)
     db.execute("BEGIN IMMEDIATE")
     move = "UPDATE account SET balance=balance+? WHERE id=?"
@@ -104,17 +106,22 @@ def transfer(db, rng, number, seq):
     db.execute("COMMIT")
 
 
-def writer(path, acked_path, number, seed, journal, sync="NORMAL"):
+HOW = {"accounts": ACCOUNTS, "rest_s": 0.002, "wal_autocheckpoint": 1000}
+
+
+def writer(path, acked_path, number, seed, journal, sync="NORMAL", how="{}"):
+    how = HOW | json.loads(how)
     db = connect(path)
     db.execute(f"PRAGMA journal_mode={journal}")
     db.execute(f"PRAGMA synchronous={sync}")
+    db.execute(f"PRAGMA wal_autocheckpoint={how['wal_autocheckpoint']}")
     rng = random.Random(f"{seed}-{number}")
     acked = os.open(acked_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     seq, errors, longest = 0, [], 0
-    for _ in commands(db, 0.002):
+    for _ in commands(db, how["rest_s"]):
         start = time.monotonic()
         try:
-            transfer(db, rng, int(number), seq + 1)
+            transfer(db, rng, int(number), seq + 1, how["accounts"])
         except sqlite3.Error as error:
             errors.append(str(error))
             if db.in_transaction:
@@ -126,7 +133,7 @@ def writer(path, acked_path, number, seed, journal, sync="NORMAL"):
     reply({"commits": seq, "errors": errors, "longest_wait_s": longest})
 
 
-def look(db):
+def look(db, accounts):
     """What a reader sees in one transaction; None if it is as it must be."""
     db.execute("BEGIN")
     total, n = db.execute("SELECT sum(balance), count(*) FROM account").fetchone()
@@ -137,18 +144,19 @@ def look(db):
     before = db.execute(seqs).fetchall()
     after = db.execute(seqs).fetchall()
     db.execute("COMMIT")
-    if (total, n, by_index) == (TOTAL, ACCOUNTS, TOTAL) and before == after:
+    whole = accounts * BALANCE
+    if (total, n, by_index) == (whole, accounts, whole) and before == after:
         return None
     return f"sum {total} of {n}, by index {by_index}, {before} then {after}"
 
 
-def reader(path):
+def reader(path, accounts=ACCOUNTS):
     db = connect(path)
     looks, mixed, errors, longest = 0, [], [], 0
     for _ in commands(db, 0.005):
         start = time.monotonic()
         try:
-            wrong = look(db)
+            wrong = look(db, int(accounts))
         except sqlite3.Error as error:
             errors.append(str(error))
             if db.in_transaction:
@@ -161,6 +169,23 @@ def reader(path):
     reply({"looks": looks, "mixed": mixed, "errors": errors, "longest_wait_s": longest})
 
 
+def watcher(path):
+    """Every row bears a generation: which ones are seen, and in what order."""
+    db = connect(path)
+    seen, looks, longest = [], 0, 0
+    for _ in commands(db, 0):
+        start = time.monotonic()
+        try:
+            now = list(db.execute("SELECT min(gen), max(gen) FROM filler").fetchone())
+        except sqlite3.Error as error:
+            now = str(error)
+        longest = max(longest, time.monotonic() - start)
+        looks += 1
+        if not seen or seen[-1] != now:
+            seen.append(now)
+    reply({"seen": seen, "looks": looks, "longest_wait_s": longest})
+
+
 def shell(path, timeout):
     """Answer each line of SQL with its rows, or with the error's text."""
     db = connect(path, float(timeout))
@@ -169,7 +194,8 @@ def shell(path, timeout):
             rows = db.execute(json.loads(line)).fetchall()
             reply({"rows": json.loads(json.dumps(rows, default=bytes.hex))})
         except sqlite3.Error as error:
-            reply({"error": str(error)})
+            name = getattr(error, "sqlite_errorname", None)
+            reply({"error": str(error), "name": name})
     db.close()
 
 
@@ -177,7 +203,9 @@ def shell(path, timeout):
 
 
 class AppError(Exception):
-    """What SQLite told the application."""
+    """What SQLite told the application; name is such as SQLITE_BUSY."""
+
+    name = None
 
 
 class Process:
@@ -214,7 +242,9 @@ class Process:
         """For a shell: the rows, or AppError."""
         answer = self.ask(statement)
         if "error" in answer:
-            raise AppError(answer["error"])
+            error = AppError(answer["error"])
+            error.name = answer["name"]
+            raise error
         return answer["rows"]
 
     def value(self, statement):
@@ -234,17 +264,25 @@ class Process:
 
 
 class Bank:
-    """Four writers and two readers on one database.  A context manager."""
+    """Four writers and two readers on one database.  A context manager.
 
-    def __init__(self, db, folder, seed, journal, writers=4, readers=2):
+    Writers rest for rest_s between their commits; HOW has what else is set.
+    """
+
+    def __init__(
+        self, db, folder, seed, journal, writers=4, readers=2, sync="NORMAL", **how
+    ):
+        assert how.keys() <= HOW.keys()
         self.acked_files = [folder / f"acked-{i}" for i in range(writers)]
         for file in self.acked_files:
             file.write_bytes(b"")
         self.writers = [
-            Process("writer", db, file, i, seed, journal)
+            Process("writer", db, file, i, seed, journal, sync, json.dumps(how))
             for i, file in enumerate(self.acked_files)
         ]
-        self.readers = [Process("reader", db) for _ in range(readers)]
+        self.readers = [
+            Process("reader", db, how.get("accounts", ACCOUNTS)) for _ in range(readers)
+        ]
 
     def __enter__(self):
         return self
@@ -295,4 +333,5 @@ class Bank:
 
 
 if __name__ == "__main__":
-    {"writer": writer, "reader": reader, "shell": shell}[sys.argv[1]](*sys.argv[2:])
+    ROLES = {"writer": writer, "reader": reader, "watcher": watcher, "shell": shell}
+    ROLES[sys.argv[1]](*sys.argv[2:])

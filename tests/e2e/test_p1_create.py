@@ -5,7 +5,11 @@ sound and balanced, holds each writer's commits from the first to one of its
 last without a hole, all that were acknowledged before the request, and none
 that was begun after the answer.
 
-The control is a plain copy of the file, which must be caught.
+A larger bank with busier writers is read no more than once for each
+pass of the copy: no backup begins anew because somebody commits.
+
+The controls are a plain copy of the file, which must be caught, and SQLite's
+backup in steps without a read transaction, which must never end.
 """
 
 import collections
@@ -25,6 +29,21 @@ MATRIX = list(
 ) + [("truncate", 4096, 0), ("persist", 4096, 0)]
 BACKUPS = 12  # for each line of the matrix
 assert len(MATRIX) * BACKUPS >= 200
+
+# A bank of some 7 MB: backups in a run of the tests (with the lines of the matrix
+# 200 in WAL mode), and in a long run.
+LARGE = 20000
+BANKS = {
+    "wal": (92, 1000),
+    "delete": (8, 500),
+    "truncate": (8, 500),
+    "persist": (8, 500),
+}
+MODES = tuple(BANKS)
+
+# Plain copies for the control, and the part of them that must prove wrong.
+COPIES = {"wal": 30, "delete": 30, "truncate": 12, "persist": 12}
+WRONG_COPIES = {"wal": 1 / 6, "delete": 2 / 3, "truncate": 2 / 3, "persist": 2 / 3}
 
 
 class Totals:
@@ -97,6 +116,130 @@ def test_backup_under_writers(servers, totals, seed, mode, page_size, auto_vacuu
     totals.longest_wait_s[mode] = longest
 
 
+# ---- busy writers ----
+
+
+def bytes_read(server):
+    """All that the server's own process has read so far."""
+    with open(f"/proc/{server.process.pid}/io", encoding="ascii") as file:
+        return int(file.readline().split()[1])
+
+
+def numbers(path):
+    """As journal(), for many commits: each writer's highest, if none is missing."""
+    rows = dbfile.query(
+        path,
+        "SELECT writer, min(seq), max(seq), count(*) FROM journal GROUP BY writer",
+        readonly=True,
+    )
+    assert all((low, high) == (1, n) for _, low, high, n in rows), rows
+    return {writer: range(1, n + 1) for writer, _, _, n in rows}
+
+
+def backups_beside_busy_writers(servers, totals, seed, mode, n):
+    """Passes over the file: one; in rollback mode one more to compare the live
+    file with the copy, and one over the patched copy for its SHA-256.
+    """
+    server = servers()
+    live = server.live()
+    live.parent.mkdir(parents=True, mode=0o700)
+    app.make_bank(live, mode, 4096, 0, LARGE)
+    server.start()
+    passes = 1 if mode == "wal" else 3
+    total, during = LARGE * app.BALANCE, 0
+    how = {
+        "accounts": LARGE,
+        "rest_s": 0.0005,
+        "wal_autocheckpoint": 100,
+    }
+    with app.Bank(live, server.base, seed, mode, 2, 0, "OFF", **how) as bank:
+        for _ in range(n):
+            bank.progress(1, wait_for)
+            before, read = bank.acked(), bytes_read(server)
+            entry = server.create()
+            after, read = bank.acked(), bytes_read(server) - read
+            path = server.backup_path(entry["filename"])
+            assert read < (passes + 0.5) * entry["size"], (read, entry)
+            dbfile.assert_backup_ok(path)
+            assert is_balanced(path, total)
+            assert holes(numbers(path), before, after) == []
+            during += sum(after) - sum(before)
+            server.remove(entry["filename"])
+        seen = bank.stop()
+    assert seen["errors"] == []
+    totals.backups += n
+    totals.commits += sum(seen["commits"])
+    longest = max(totals.longest_wait_s[mode], seen["longest_wait_s"])
+    totals.longest_wait_s[mode] = longest
+    return during
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_backup_beside_busy_writers(servers, totals, report, seed, mode):
+    n = BANKS[mode][0]
+    during = backups_beside_busy_writers(servers, totals, seed, mode, n)
+    report(f"P1: {n} backups of 7 MB in {mode} mode beside {during} commits")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("mode", MODES)
+def test_many_backups_beside_busy_writers(servers, totals, report, seed, mode):
+    n = BANKS[mode][1]
+    during = backups_beside_busy_writers(servers, totals, seed, mode, n)
+    report(f"Soak, P1: {n} backups of 7 MB in {mode} mode beside {during} commits")
+
+
+class Enough(Exception):
+    """A backup that has been given steps enough."""
+
+
+def steps_of_backup(live, bank, pinned, limit):
+    """SQLite's backup, 200 pages a step, a commit after each step.
+
+    Returns whether it ended, its steps, and how often it began anew.
+    """
+    left = []
+
+    def progress(status, remaining, n_pages):
+        left.append(remaining)
+        if len(left) >= limit:
+            raise Enough
+        bank.progress(1, wait_for)
+
+    with dbfile.opened(live) as source:
+        target = sqlite3.connect(":memory:")
+        if pinned:
+            source.execute("BEGIN")
+            source.execute("SELECT count(*) FROM account").fetchone()
+        try:
+            source.backup(target, pages=200, progress=progress, sleep=0.001)
+            ended = True
+        except Enough:
+            ended = False
+        target.close()
+    restarts = sum(b >= a for a, b in zip(left, left[1:]))
+    return ended, len(left), restarts
+
+
+@pytest.mark.parametrize("pinned", [False, True], ids=["unpinned", "pinned"])
+def test_control_backup_in_steps_ends_only_in_a_transaction(base, report, seed, pinned):
+    live = base / "app.db"
+    app.make_bank(live, "wal", 4096, 0, LARGE)
+    needed = live.stat().st_size // 4096 // 200 + 1
+    with app.Bank(live, base, seed, "wal", 2, 0, accounts=LARGE) as bank:
+        bank.progress(1, wait_for)
+        ended, steps, restarts = steps_of_backup(live, bank, pinned, 10 * needed)
+    report(
+        f"P1 control: SQLite's backup {'in' if pinned else 'without'} a transaction: "
+        f"{steps} steps where {needed} are needed, {restarts} restarts"
+    )
+    assert ended == pinned
+    assert (restarts == 0) == pinned
+
+
+# ---- the control ----
+
+
 def is_right(path, before, after):
     try:
         return (
@@ -117,11 +260,11 @@ def plain_copy(source, target, bank):
         shutil.copyfileobj(reading, writing)
 
 
-@pytest.mark.parametrize("mode", dbfile.JOURNAL_MODES)
+@pytest.mark.parametrize("mode", MODES)
 def test_control_plain_copy_is_caught(base, report, seed, mode):
     live = base / "app.db"
     app.make_bank(live, mode, 4096, 0)
-    wrong, n = 0, 30
+    wrong, n = 0, COPIES[mode]
     with app.Bank(live, base, seed, mode, writers=2, readers=0) as bank:
         for i in range(n):
             bank.progress(2, wait_for)
@@ -129,4 +272,4 @@ def test_control_plain_copy_is_caught(base, report, seed, mode):
             plain_copy(live, copy, bank)
             wrong += not is_right(copy, before, bank.acked())
     report(f"P1 control: of {n} plain copies in {mode} mode {wrong} were wrong")
-    assert wrong >= 1
+    assert wrong >= n * WRONG_COPIES[mode]
