@@ -168,6 +168,10 @@ int entry_facts(struct database *db, const struct store_entry *en,
 
 /* ---- create.c ---- */
 
+/* own_like_folder: give a new live file the owner and mode of the folder that
+ * it is for, so that the application can use it. */
+int own_like_folder(int dir, int fd, struct err *e);
+
 /* An empty live database, made durable, owned like its folder. */
 int make_empty_database(const char *path, struct err *e);
 

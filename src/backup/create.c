@@ -13,11 +13,11 @@
 
 #include "backup/backup_internal.h"
 #include "base/clock.h"
+#include "base/draft.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/phase.h"
-#include "base/rand.h"
 #include "sqlite/copy.h"
 #include "sqlite/image.h"
 
@@ -510,39 +510,33 @@ void backup_create(struct service *s, const char *name,
 
 /* ---- an empty database ---- */
 
+int own_like_folder(int dir, int fd, struct err *e)
+{
+    struct stat st;
+
+    if (fstat(dir, &st) != 0 || fchmod(fd, st.st_mode & 0666) != 0 ||
+        (geteuid() == 0 && fchown(fd, st.st_uid, st.st_gid) != 0))
+        return err_sys(e, "cannot set owner and mode of a new database");
+    return 0;
+}
+
 int make_empty_database(const char *path, struct err *e)
 {
     struct buf image = {0};
+    struct draft draft = {.fd = -1};
     const char *slash = strrchr(path, '/');
     char *folder = xasprintf("%.*s", (int)(slash - path) + 1, path);
-    char hex[17];
-    char *tmp;
-    struct stat st;
     int dir = file_open_dir(folder, e);
-    int fd = -1;
     int rc = -1;
 
-    rand_hex(hex, 8);
-    tmp = xasprintf(".%s.%s.tmp", slash + 1, hex);
-    if (dir < 0 || image_empty(&image, e) != 0)
-        goto done;
-    fd = file_open_at(dir, tmp, O_WRONLY | O_CREAT | O_EXCL, e);
-    if (fd < 0)
-        goto done;
-    /* Owned like its folder, so that the application can use it. */
-    if (fstat(dir, &st) != 0 || fchmod(fd, st.st_mode & 0666) != 0 ||
-        (geteuid() == 0 && fchown(fd, st.st_uid, st.st_gid) != 0))
-        (void)err_sys(e, "cannot set the owner of a new database");
-    else if (file_pwrite_all(fd, image.data, image.len, 0, e) == 0 &&
-             file_sync(fd, e) == 0)
-        rc = file_publish(dir, tmp, dir, slash + 1, e);
-    if (rc != 0)
-        (void)unlinkat(dir, tmp, 0);
-done:
-    file_close(&fd);
+    if (dir >= 0 && image_empty(&image, e) == 0 &&
+        draft_open(&draft, dir, e) == 0 &&
+        own_like_folder(dir, draft.fd, e) == 0 &&
+        file_pwrite_all(draft.fd, image.data, image.len, 0, e) == 0)
+        rc = draft_publish(&draft, slash + 1, e);
+    draft_close(&draft);
     file_close(&dir);
     buf_fini(&image);
-    free(tmp);
     free(folder);
     return rc;
 }

@@ -8,11 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "backup/backup_internal.h"
 #include "base/clock.h"
+#include "base/draft.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -142,7 +142,7 @@ static int copy_bytes(struct restoration *r, int to, struct err *e)
             rc = file_pwrite_all(to, buf, (size_t)n, at, e);
     }
     free(buf);
-    return rc == 0 ? file_sync(to, e) : -1;
+    return rc;
 }
 
 /* ---- fitting the backup to the live database ---- */
@@ -350,27 +350,18 @@ static int over_present(struct restoration *r, struct err *e)
     return into_live(r, e);
 }
 
-/* With the owner and mode of its folder, under a name that is not taken. */
+/* With the owner and mode of its folder; nothing is replaced. */
 static int place_file(struct restoration *r, int dir, const char *base,
                       struct err *e)
 {
-    char tmp[40];
-    struct stat st;
-    int fd;
+    struct draft draft = {.fd = -1};
     int rc = -1;
 
-    (void)snprintf(tmp, sizeof tmp, ".%s.part", r->safety.s);
-    fd = file_open_at(dir, tmp, O_WRONLY | O_CREAT | O_TRUNC, e);
-    if (fd < 0)
-        return -1;
-    if (fstat(dir, &st) != 0 || fchmod(fd, st.st_mode & 0666) != 0 ||
-        (geteuid() == 0 && fchown(fd, st.st_uid, st.st_gid) != 0))
-        (void)err_sys(e, "cannot set owner and mode of the restored file");
-    else if (copy_bytes(r, fd, e) == 0)
-        rc = file_publish(dir, tmp, dir, base, e);
-    file_close(&fd);
-    if (rc != 0)
-        (void)unlinkat(dir, tmp, 0);
+    if (draft_open(&draft, dir, e) == 0 &&
+        own_like_folder(dir, draft.fd, e) == 0 &&
+        copy_bytes(r, draft.fd, e) == 0)
+        rc = draft_publish(&draft, base, e);
+    draft_close(&draft);
     return rc;
 }
 
@@ -388,8 +379,6 @@ static int over_nothing(struct restoration *r, struct err *e)
                               "-wal or -journal is there: move that away "
                               "first",
                               r->db->name);
-    if (name_reserve(r->db, &r->safety, &r->safety_at, e) != 0)
-        return -1;
     folder = xasprintf("%.*s", (int)(base - r->live.path), r->live.path);
     dir = file_open_dir(folder, e);
     if (dir < 0 && e->code == ERR_NOT_FOUND)
@@ -503,11 +492,8 @@ static int restore_now(struct restoration *r, struct err *e)
     if (check_backup(r, e) != 0 || database_live(r->db, &r->live, e) != 0 ||
         live_stat(&r->live, &r->file, e) != 0)
         return -1;
-    if (!r->file.exists) {
-        rc = over_nothing(r, e);
-        r->safety.s[0] = '\0';
-        return rc;
-    }
+    if (!r->file.exists)
+        return over_nothing(r, e);
     rc = over_present(r, e);
     if (rc != 0 && r->unreadable)
         return over_damage(r, e);
