@@ -25,12 +25,30 @@
 
 /* ---- the data directory ---- */
 
+/* Make it, durably, unless it is there. */
+static int make_data_dir(const char *path, struct err *e)
+{
+    char *above = xasprintf("%s/..", path);
+    int dir = -1;
+    int rc = 0;
+
+    if (mkdir(path, 0700) == 0) {
+        dir = file_open_dir(above, e);
+        rc = dir < 0 ? -1 : file_sync(dir, e);
+    } else if (errno != EEXIST) {
+        rc = err_sys(e, "cannot make the data directory %s", path);
+    }
+    file_close(&dir);
+    free(above);
+    return rc;
+}
+
 static int open_data_dir(struct service *s, const char *path, struct err *e)
 {
     char real[PATH_MAX];
 
-    if (mkdir(path, 0700) != 0 && errno != EEXIST)
-        return err_sys(e, "cannot make the data directory %s", path);
+    if (make_data_dir(path, e) != 0)
+        return -1;
     if (realpath(path, real) == NULL)
         return err_sys(e, "cannot find the data directory %s", path);
     s->data_path = xstrdup(real);

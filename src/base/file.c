@@ -37,12 +37,10 @@ int file_open_dir_at(int dir, const char *name, struct err *e)
 
 int file_make_dir_at(int dir, const char *name, struct err *e)
 {
-    if (mkdirat(dir, name, 0700) == 0) {
-        if (file_sync(dir, e) != 0)
-            return -1;
-    } else if (errno != EEXIST) {
+    if (mkdirat(dir, name, 0700) != 0 && errno != EEXIST)
         return err_sys(e, "cannot make the folder %s", name);
-    }
+    if (file_sync(dir, e) != 0)
+        return -1;
     return file_open_dir_at(dir, name, e);
 }
 

@@ -25,7 +25,8 @@ int file_open_dir(const char *path, struct err *e);
 int file_open_dir_at(int dir, const char *name, struct err *e);
 
 /* file_make_dir_at: make the folder `name` (0700) unless it is there, and
- * sync `dir` if it was made; returns a descriptor on it, or -1. */
+ * sync `dir`, since whoever made it may have died before; returns a descriptor
+ * on it, or -1. */
 int file_make_dir_at(int dir, const char *name, struct err *e);
 
 /*
