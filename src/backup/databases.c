@@ -62,6 +62,51 @@ static int check_loaded(const char *name, struct err *e)
                    "breaks the rule for names");
 }
 
+static char *managed_path(const struct service *s, const char *name)
+{
+    return xasprintf("%s/databases/%s/app.db", s->data_path, name);
+}
+
+/* The backup of a managed database stays; nothing else of it does. */
+static int remove_files(const char *path, struct err *e)
+{
+    static const char *const endings[] = {"", "-wal", "-shm", "-journal"};
+    char *folder = xasprintf("%.*s", (int)(strrchr(path, '/') - path), path);
+    int dir = file_open_dir(folder, e);
+    int rc = dir < 0 ? -1 : 0;
+
+    if (dir < 0 && e->code == ERR_NOT_FOUND) {
+        free(folder);
+        return 0;
+    }
+    for (size_t i = 0; rc == 0 && i < 4; i++) {
+        char name[32];
+
+        (void)snprintf(name, sizeof name, "app.db%s", endings[i]);
+        rc = file_unlink(dir, name, e);
+    }
+    if (rc == 0)
+        rc = file_sync(dir, e);
+    file_close(&dir);
+    free(folder);
+    return rc;
+}
+
+/* A crash came between the decision to remove a database and its end. */
+static int finish_removal(struct service *s, const char *name, struct err *e)
+{
+    char *path = managed_path(s, name);
+    int rc = remove_files(path, e);
+
+    if (rc == 0)
+        rc = catalog_delete_database(s->catalog, name, e);
+    free(path);
+    if (rc != 0)
+        return err_wrap(e, "removing database %s", name);
+    log_event(LOG_INFO, "database.removed", "database", name, NULL);
+    return 0;
+}
+
 int databases_load(struct service *s, struct err *e)
 {
     struct catalog_database *list = NULL;
@@ -74,9 +119,11 @@ int databases_load(struct service *s, struct err *e)
         (current != NULL && check_loaded(current, e) != 0))
         goto done;
     for (size_t i = 0; i < n; i++) {
-        if (check_loaded(list[i].name, e) != 0)
+        if (check_loaded(list[i].name, e) != 0 ||
+            (list[i].removing && finish_removal(s, list[i].name, e) != 0))
             goto done;
-        put_registered(s, list[i].name, list[i].path);
+        if (!list[i].removing)
+            put_registered(s, list[i].name, list[i].path);
     }
     (void)snprintf(s->current, sizeof s->current, "%s",
                    current != NULL ? current : "default");
@@ -106,11 +153,6 @@ static struct registered *find_registered(struct service *s, const char *name)
     while (r != NULL && strcmp(r->name, name) != 0)
         r = r->next;
     return r;
-}
-
-static char *managed_path(const struct service *s, const char *name)
-{
-    return xasprintf("%s/databases/%s/app.db", s->data_path, name);
 }
 
 static bool file_is_there(const char *path)
@@ -415,7 +457,8 @@ static int make_managed_folder(struct service *s, const char *name,
     return rc;
 }
 
-/* What registering checks of a file that is there already. */
+/* What registering checks of a file that is there already.  An empty one
+ * beside the -wal of another would be that other one's. */
 static int check_file(struct service *s, const char *name, const char *path,
                       bool *exists, struct err *e)
 {
@@ -426,6 +469,12 @@ static int check_file(struct service *s, const char *name, const char *path,
     if (live_stat(&o, &f, e) != 0)
         return -1;
     *exists = f.exists;
+    if (!f.exists && (f.wal_file || f.journal_file))
+        return err_set_reason(e, ERR_CONFLICT, "leftovers",
+                              "the file of database %s is missing but its "
+                              "-wal or -journal is there: move that away "
+                              "first",
+                              name);
     return 0;
 }
 
@@ -436,9 +485,13 @@ static int add_checked(struct service *s, const char *name, const char *path,
     bool exists = false;
 
     if (check_file(s, name, live, &exists, e) != 0 ||
-        (!exists && make_empty_database(live, e) != 0) ||
-        catalog_put_database(s->catalog, name, path, e) != 0)
+        (!exists && make_empty_database(live, e) != 0))
         return -1;
+    if (catalog_put_database(s->catalog, name, path, e) != 0) {
+        if (!exists)
+            (void)unlink(live);
+        return -1;
+    }
     (void)pthread_mutex_lock(&s->lock);
     if (find_registered(s, name) == NULL)
         put_registered(s, name, path);
@@ -514,26 +567,6 @@ static int check_removable(struct database *db, const struct live_file *f,
     return 0;
 }
 
-static int remove_files(const char *path, struct err *e)
-{
-    static const char *const endings[] = {"", "-wal", "-shm", "-journal"};
-    char *folder = xasprintf("%.*s", (int)(strrchr(path, '/') - path), path);
-    int dir = file_open_dir(folder, e);
-    int rc = dir < 0 ? -1 : 0;
-
-    for (size_t i = 0; rc == 0 && i < 4; i++) {
-        char name[32];
-
-        (void)snprintf(name, sizeof name, "app.db%s", endings[i]);
-        rc = file_unlink(dir, name, e);
-    }
-    if (rc == 0)
-        rc = file_sync(dir, e);
-    file_close(&dir);
-    free(folder);
-    return rc;
-}
-
 static int forget(struct service *s, const char *name, struct err *e)
 {
     struct registered **at;
@@ -555,6 +588,22 @@ static int forget(struct service *s, const char *name, struct err *e)
     return 0;
 }
 
+/* All files or none, also across a crash: the catalog notes that they are
+ * being removed, and the next start goes on. */
+static int remove_managed(struct database *db, const char *path, struct err *e)
+{
+    struct service *s = db->service;
+    struct err ignored;
+
+    if (catalog_put_removing(s->catalog, db->name, e) != 0)
+        return -1;
+    if (remove_files(path, e) == 0)
+        return 0;
+    if (file_is_there(path))
+        (void)catalog_put_database(s->catalog, db->name, NULL, &ignored);
+    return -1;
+}
+
 static int remove_now(struct database *db, struct err *e)
 {
     struct live_opts o = {0};
@@ -568,12 +617,12 @@ static int remove_now(struct database *db, struct err *e)
     o.allow_network_fs = true;
     if (live_stat(&o, &f, e) != 0 || check_removable(db, &f, e) != 0)
         goto done;
-    if (managed && f.exists) {
-        /* Its last backup; then look again, somebody may have come. */
-        if (create_now(db, e) != 0 || check_removable(db, &f, e) != 0 ||
-            remove_files(path, e) != 0)
-            goto done;
-    }
+    /* Its last backup; then look again, somebody may have come. */
+    if (managed && f.exists &&
+        (create_now(db, e) != 0 || check_removable(db, &f, e) != 0))
+        goto done;
+    if (managed && remove_managed(db, path, e) != 0)
+        goto done;
     rc = forget(db->service, db->name, e);
     if (rc == 0)
         log_event(LOG_INFO, "database.removed", "database", db->name, NULL);

@@ -111,10 +111,12 @@ static int take_database(struct sqlite3_stmt *st, struct catalog_database *d,
     const char *name = sq_text(st, 0);
     const char *path = sq_text(st, 1);
 
-    if (name == NULL || (path != NULL && path[0] != '/'))
+    /* An empty path says that the database is being removed. */
+    if (name == NULL || (path != NULL && path[0] != '/' && path[0] != '\0'))
         return damaged(e);
     d->name = xstrdup(name);
-    d->path = path == NULL ? NULL : xstrdup(path);
+    d->removing = path != NULL && path[0] == '\0';
+    d->path = path == NULL || d->removing ? NULL : xstrdup(path);
     return 0;
 }
 
@@ -168,6 +170,11 @@ int catalog_put_database(struct catalog *c, const char *name, const char *path,
 int catalog_delete_database(struct catalog *c, const char *name, struct err *e)
 {
     return run(c, "DELETE FROM database WHERE name=?1", name, NULL, e);
+}
+
+int catalog_put_removing(struct catalog *c, const char *name, struct err *e)
+{
+    return catalog_put_database(c, name, "", e);
 }
 
 /* Settings: "current", and "named/DATABASE" for the marks. */

@@ -27,6 +27,7 @@ void catalog_close(struct catalog *c); /* accepts NULL */
 struct catalog_database {
     char *name;
     char *path; /* NULL: managed, below the data directory */
+    bool removing;
 };
 
 int catalog_list_databases(struct catalog *c, struct catalog_database **out,
@@ -35,6 +36,10 @@ void catalog_databases_free(struct catalog_database *list, size_t n);
 int catalog_put_database(struct catalog *c, const char *name, const char *path,
                          struct err *e);
 int catalog_delete_database(struct catalog *c, const char *name, struct err *e);
+
+/* catalog_put_removing: from now on the managed database is being removed,
+ * until it is deleted or put again. */
+int catalog_put_removing(struct catalog *c, const char *name, struct err *e);
 
 /* ---- the current database ---- */
 

@@ -362,6 +362,61 @@ static void remove_keeps_what_it_cannot_copy(void **state)
     app_check(scratch_path("data/databases/shop/app.db"));
 }
 
+static void touch(const char *name, const char *text)
+{
+    bytes_write(scratch_path("data/databases/shop/%s", name),
+                (struct bytes){(uint8_t *)(uintptr_t)text, strlen(text)});
+}
+
+static void remove_goes_on(void **state)
+{
+    (void)state;
+    add("shop", NULL);
+    touch("app.db-wal", "committed");
+    touch("app.db-journal", "committed");
+    touch("notes.txt", "");
+    app_open(1, scratch_path("data/holdfast.db"));
+    app_sql(1, "UPDATE database SET path='' WHERE name='shop'");
+    app_close(1);
+    servicejob_reopen();
+    expect_names("default;");
+    assert_int_equal(count_in("databases/shop"), 1);
+    add("shop", NULL);
+    servicejob_reopen();
+    expect_names("default;shop;");
+}
+
+static void add_beside_leftovers(void **state)
+{
+    struct outcome o = {0};
+
+    (void)state;
+    add("shop", NULL);
+    assert_int_equal(unlink(scratch_path("data/databases/shop/app.db")), 0);
+    touch("app.db-wal", "committed");
+    begin_remove(&o, "shop");
+    must(&o);
+    assert_int_equal(count_in("databases/shop"), 0);
+    touch("app.db-wal", "committed");
+    add_fails("shop", NULL, true, ERR_CONFLICT, "leftovers");
+    assert_int_equal(count_in("databases/shop"), 1);
+    expect_names("default;");
+}
+
+static void add_without_space(void **state)
+{
+    (void)state;
+    set_fault("catalog.write:ENOSPC");
+    add_fails("shop", NULL, true, ERR_NO_SPACE, "");
+    add_fails("own", scratch_path("own.db"), true, ERR_NO_SPACE, "");
+    set_fault("");
+    expect_names("default;");
+    assert_int_equal(count_in("databases/shop"), 0);
+    assert_int_equal(access(scratch_path("own.db"), F_OK), -1);
+    add("shop", NULL);
+    add("own", scratch_path("own.db"));
+}
+
 #define T(name, f)                                           \
     {                                                        \
         name, f, servicejob_setup, servicejob_teardown, NULL \
@@ -385,6 +440,12 @@ int main(void)
         T("databases: what cannot be removed", remove_refused),
         T("databases: one that cannot be backed up is not removed",
           remove_keeps_what_it_cannot_copy),
+        T("databases: a removal that a crash interrupted goes on at the start",
+          remove_goes_on),
+        T("databases: none is made beside the -wal of another",
+          add_beside_leftovers),
+        T("databases: one that cannot be noted leaves no file",
+          add_without_space),
     };
 
     return servicejob_main(tests, sizeof tests / sizeof *tests);
