@@ -108,6 +108,23 @@ def server(idle):
 
 
 @pytest.fixture
+def in_memory():
+    """A running server whose files are in memory, where that is possible: for
+    tests of many contents, to which syncs add nothing but time.
+    """
+    folder = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    base = Path(tempfile.mkdtemp(prefix="holdfast-e2e-", dir=folder))
+    server = Server(base)
+    server.live().parent.mkdir(mode=0o700, parents=True)
+    yield server.start()
+    try:
+        server.stop()
+    finally:
+        server.abandon()
+        shutil.rmtree(base)
+
+
+@pytest.fixture
 def shells():
     """Start application processes that run SQL; killed at the end."""
     started = []

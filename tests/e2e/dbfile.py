@@ -150,6 +150,10 @@ def assert_backup_ok(path):
     assert size == fields["pages"] * fields["page_size"], (size, fields)
     assert fields["journal"] == (1, 1), fields
     assert integrity(path, readonly=True) == "ok", path
+    assert_alone(path)
+
+
+def assert_alone(path):
     for suffix in ("-wal", "-shm", "-journal"):
         assert not Path(f"{path}{suffix}").exists(), suffix
 

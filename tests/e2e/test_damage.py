@@ -329,10 +329,8 @@ COMBINATIONS = list(
 
 
 @pytest.mark.parametrize("mode", dbfile.JOURNAL_MODES)
-def test_every_combination_of_auto_vacuum_is_equal_bit_by_bit(servers, base, mode):
-    server = servers()
-    live = server.prepare(dbfile.make(base / "x.db"))
-    server.start()
+def test_every_combination_of_auto_vacuum_is_equal_bit_by_bit(in_memory, mode):
+    server, live, base = in_memory, in_memory.live(), in_memory.base
     for n, (av, backup_av, rows, free) in enumerate(COMBINATIONS):
         name = f"app_20250101_0000{n:02}.db"
         source = dbfile.make(
