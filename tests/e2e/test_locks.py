@@ -5,6 +5,10 @@ it; acknowledged commits then vanish.  An application's locks stay through
 every call; its commits stay when we have had the database open meanwhile; and
 a trace of the server's system calls shows no descriptor on a live file closed
 while a lock on that file is held.
+
+The controls: an application that looks into its own database file loses its
+commits, and a server that is made to look into the file it has locked is
+found by the trace.
 """
 
 import collections
@@ -12,6 +16,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -107,6 +113,36 @@ def test_commits_stay_when_others_close(servers, shells, base, report, restore):
     found = dbfile.query(live, count)[0][0]
     report(f"Locks: {found} of 50 acknowledged rows visible")
     assert found == 50
+
+
+LOOK_INTO_IT = """
+import os, sqlite3, subprocess, sys
+path, look = sys.argv[1], sys.argv[2] == "look"
+db = sqlite3.connect(path, isolation_level=None)
+db.execute("INSERT INTO item(text) VALUES('before')")
+if look:
+    with open(path, "rb") as file:
+        file.read(16)
+other = "import sqlite3; db = sqlite3.connect(%r, isolation_level=None);" % path
+other += "db.execute('INSERT INTO item(text) VALUES(0)'); db.close()"
+subprocess.run([sys.executable, "-c", other], check=True)
+for _ in range(50):
+    db.execute("INSERT INTO item(text) VALUES('acknowledged')")
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("look", [False, True], ids=["no look", "look"])
+def test_control_commits_vanish_when_the_file_is_opened(base, report, look):
+    """The same by an application that opens, reads and closes its own file."""
+    path = dbfile.make(base / "x.db")
+    command = ["/usr/bin/python3", "-c", LOOK_INTO_IT, path, "look" if look else ""]
+    subprocess.run(command, check=True)
+    count = "SELECT count(*) FROM item WHERE text='acknowledged'"
+    found = dbfile.query(path, count)[0][0]
+    how = "after one look into the file" if look else "otherwise"
+    report(f"Locks control: {found} of 50 acknowledged rows visible {how}")
+    assert found == (0 if look else 50)
 
 
 # ---- the trace ----
@@ -227,27 +263,54 @@ def traced_calls(server, shells, live):
     server.restore(server.backups()[0])
 
 
-@pytest.mark.parametrize("mode", dbfile.JOURNAL_MODES)
-def test_no_descriptor_is_closed_under_a_lock(servers, shells, base, mode, report):
+def traced_server(servers, base, mode, *strace):
+    """A server under strace, and the file of the trace."""
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
     output = base / "trace"
     calls = "trace=open,openat,openat2,close,fcntl,dup,dup2,dup3,clone,clone3"
     server = servers(
-        wrapper=["strace", "-f", "-o", str(output), "-e", calls],
-        env={"ASAN_OPTIONS": "detect_leaks=0"},  # it cannot look while traced
+        wrapper=["strace", "-f", "-o", str(output), "-e", calls, *strace],
+        # It cannot look for leaks while traced.
+        env={"ASAN_OPTIONS": "detect_leaks=0:verify_asan_link_order=0"},
     )
-    live = server.prepare(dbfile.make(base / "x.db", rows=2000, journal=mode))
-    server.start()
-    traced_calls(server, shells, live)
+    server.prepare(dbfile.make(base / "x.db", rows=2000, journal=mode))
+    return server.start(), output
+
+
+def end_traced(server):
     for pid in server.children():
         os.kill(pid, signal.SIGTERM)
     server.join(0)
+
+
+@pytest.mark.parametrize("mode", dbfile.JOURNAL_MODES)
+def test_no_descriptor_is_closed_under_a_lock(servers, shells, base, mode, report):
+    server, output = traced_server(servers, base, mode)
+    live = server.live()
+    traced_calls(server, shells, live)
+    end_traced(server)
     main, traces = split_by_process(output, str(live))
     assert traces[main].opened[str(live)] >= 4, traces[main].opened
     wrong = {pid: trace.wrong for pid, trace in traces.items() if trace.wrong}
     report(f"Locks, {mode}: {sum(traces[main].opened.values())} opens of live files")
     assert not wrong
+
+
+@pytest.mark.parametrize("mode", dbfile.JOURNAL_MODES)
+def test_control_trace_finds_a_server_that_looks_into_the_file(
+    servers, base, mode, report
+):
+    library = base / "reopen.so"
+    source = Path(__file__).with_name("reopen.c")
+    build = ["cc", "-D_GNU_SOURCE", "-shared", "-fPIC", "-o", library, source]
+    subprocess.run([*build, "-ldl"], check=True)
+    server, output = traced_server(servers, base, mode, "-E", f"LD_PRELOAD={library}")
+    server.post(BACKUP)
+    end_traced(server)
+    main, traces = split_by_process(output, str(server.live()))
+    report(f"Locks control, {mode}: {len(traces[main].wrong)} locks dropped, all seen")
+    assert traces[main].wrong
 
 
 def split_by_process(output, prefix):
