@@ -5,7 +5,7 @@ Run as a program it is one process of a small bank, on the system's own SQLite:
     app.py writer DB ACKED NUMBER SEED JOURNAL [SYNC [HOW]]
                                  transfers between accounts
     app.py reader DB [ACCOUNTS]  checks what must always be true
-    app.py watcher DB            notes how the generation of the rows changes
+    app.py watcher DB LOOKS      notes how the generation of the rows changes
     app.py shell DB TIMEOUT_S    runs the SQL that it is sent
 
 It is told what to do by one JSON document a line on its input and answers
@@ -169,10 +169,14 @@ def reader(path, accounts=ACCOUNTS):
     reply({"looks": looks, "mixed": mixed, "errors": errors, "longest_wait_s": longest})
 
 
-def watcher(path):
-    """Every row bears a generation: which ones are seen, and in what order."""
+def watcher(path, looks_path):
+    """Every row bears a generation: which ones are seen, and in what order.
+
+    The file LOOKS grows by a byte with each look.
+    """
     db = connect(path)
-    seen, looks, longest = [], 0, 0
+    looks = os.open(looks_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    seen, longest = [], 0
     for _ in commands(db, 0):
         start = time.monotonic()
         try:
@@ -180,10 +184,10 @@ def watcher(path):
         except sqlite3.Error as error:
             now = str(error)
         longest = max(longest, time.monotonic() - start)
-        looks += 1
+        os.write(looks, b".")
         if not seen or seen[-1] != now:
             seen.append(now)
-    reply({"seen": seen, "looks": looks, "longest_wait_s": longest})
+    reply({"seen": seen, "longest_wait_s": longest})
 
 
 def shell(path, timeout):
