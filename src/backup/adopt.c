@@ -85,7 +85,8 @@ static bool says_damage(const struct err *e)
 }
 
 int adopted_examine(struct database *db, const struct store_entry *en,
-                    bool deep, struct facts *out, struct err *e)
+                    bool deep, const struct call *call, struct facts *out,
+                    struct err *e)
 {
     struct service *s = db->service;
     struct check_report report = {0};
@@ -100,8 +101,9 @@ int adopted_examine(struct database *db, const struct store_entry *en,
     if (fd < 0)
         goto done;
     if (read_shape(fd, out, e) != 0 ||
-        read_back(fd, en->size_bytes, out->sha256, NULL, 0, &s->stopping, e) !=
-            0 ||
+        read_back(fd, en->size_bytes, out->sha256,
+                  (struct read_back){.cancel = &s->stopping, .call = call},
+                  e) != 0 ||
         check_run(s->guard, &check, &report, e) != 0) {
         if (!says_damage(e))
             goto done;
@@ -173,7 +175,7 @@ static void examine_job(void *arg)
 
         if (!wants_examining(&known, &all[i]))
             continue;
-        if (adopted_examine(db, &all[i], false, &f, &e) == 0)
+        if (adopted_examine(db, &all[i], false, NULL, &f, &e) == 0)
             log_event(LOG_INFO, "backup.adopted", "database", db->name,
                       "filename", all[i].name.s, "state",
                       backup_state_name(f.state), NULL);

@@ -17,6 +17,7 @@
 #define MAX_WAITING 64
 #define MAX_WAITERS 4096
 
+struct call;
 struct create_batch;
 struct list_box;
 
@@ -120,9 +121,15 @@ int name_keep(struct database *db, int64_t t, struct err *e);
 /* ---- copying.c ---- */
 
 /* read_back: SHA-256 of a file from fd; with sums also compares the known
- * ones (ERR_DAMAGED at the first that differs). */
-int read_back(int fd, uint64_t size_bytes, char sha256[65],
-              const char (*sums)[33], size_t n_sums, const bool *cancel,
+ * ones (ERR_DAMAGED at the first that differs).  `call`, if there is one, is
+ * told how far it is. */
+struct read_back {
+    const char (*sums)[33];
+    size_t n_sums;
+    const bool *cancel;
+    const struct call *call;
+};
+int read_back(int fd, uint64_t size_bytes, char sha256[65], struct read_back o,
               struct err *e);
 
 /* bytes_problem: whether length and SHA-256 of what was read back are others
@@ -140,9 +147,11 @@ void apply_report(struct facts *f, const struct check_report *r, bool deep);
  * examination is still to come. */
 int adopted_facts(struct database *db, const struct store_entry *en,
                   struct facts *out, struct err *e);
-/* adopted_examine: hash and check it now, and remember the outcome. */
+/* adopted_examine: hash and check it now, and remember the outcome; `call` as
+ * for read_back. */
 int adopted_examine(struct database *db, const struct store_entry *en,
-                    bool deep, struct facts *out, struct err *e);
+                    bool deep, const struct call *call, struct facts *out,
+                    struct err *e);
 /* adopt_in_background: examine those of which nothing is known yet. */
 void adopt_in_background(struct database *db);
 

@@ -26,8 +26,20 @@ static int check_sum(const uint8_t *chunk, size_t len, uint64_t at,
                    (unsigned long long)at);
 }
 
-int read_back(int fd, uint64_t size_bytes, char sha256[65],
-              const char (*sums)[33], size_t n_sums, const bool *cancel,
+static int check_cancelled(const bool *cancel, struct err *e)
+{
+    if (cancel == NULL || !__atomic_load_n(cancel, __ATOMIC_ACQUIRE))
+        return 0;
+    return err_set_reason(e, ERR_BUSY, "stopping", "the service is stopping");
+}
+
+static void tell(const struct call *call, uint64_t done, uint64_t total)
+{
+    if (call != NULL && call->c.progress != NULL)
+        call->c.progress(call->c.arg, done, total);
+}
+
+int read_back(int fd, uint64_t size_bytes, char sha256[65], struct read_back o,
               struct err *e)
 {
     struct sha256 *sha = sha256_new();
@@ -39,16 +51,13 @@ int read_back(int fd, uint64_t size_bytes, char sha256[65],
         size_t len = rest < OUTFILE_CHUNK ? (size_t)rest : OUTFILE_CHUNK;
         uint64_t i = at / OUTFILE_CHUNK;
 
-        if (cancel != NULL && __atomic_load_n(cancel, __ATOMIC_ACQUIRE)) {
-            (void)err_set_reason(e, ERR_BUSY, "stopping",
-                                 "the service is stopping");
+        if (check_cancelled(o.cancel, e) != 0 ||
+            file_pread_all(fd, chunk, len, at, e) != 0)
             goto done;
-        }
-        if (file_pread_all(fd, chunk, len, at, e) != 0)
-            goto done;
-        if (i < n_sums && check_sum(chunk, len, at, sums[i], e) != 0)
+        if (i < o.n_sums && check_sum(chunk, len, at, o.sums[i], e) != 0)
             goto done;
         sha256_update(sha, chunk, len);
+        tell(o.call, at + len, size_bytes);
     }
     sha256_final(sha, sha256);
     rc = 0;

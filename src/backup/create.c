@@ -195,8 +195,8 @@ static int copy_nothing(struct create *c, struct err *e)
     c->facts.size_bytes = image.len;
     c->facts.page_size = (uint32_t)image.len;
     c->facts.n_pages = 1;
-    rc = read_back(stage_fd(c->stage), image.len, c->facts.sha256, NULL, 0,
-                   NULL, e);
+    rc = read_back(stage_fd(c->stage), image.len, c->facts.sha256,
+                   (struct read_back){0}, e);
 done:
     buf_fini(&image);
     return rc;
@@ -244,7 +244,8 @@ static int copy_source(struct create *c, struct err *e)
         return 0;
     }
     return read_back(stage_fd(c->stage), c->facts.size_bytes, c->facts.sha256,
-                     NULL, 0, &c->db->service->stopping, e);
+                     (struct read_back){.cancel = &c->db->service->stopping},
+                     e);
 }
 
 /*
@@ -315,8 +316,8 @@ static int keep_damaged(struct create *c, struct err *e)
     c->facts.size_bytes = n;
     c->facts.page_size = 0;
     c->facts.n_pages = 0;
-    if (read_back(stage_fd(c->stage), n, c->facts.sha256, NULL, 0, NULL, e) !=
-        0)
+    if (read_back(stage_fd(c->stage), n, c->facts.sha256, (struct read_back){0},
+                  e) != 0)
         return -1;
     c->beside.report.result = CHECK_DAMAGED;
     apply_report(&c->facts, &c->beside.report, false);

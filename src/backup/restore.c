@@ -81,14 +81,15 @@ static int check_bytes(struct restoration *r, struct facts *f, struct err *e)
 
     if (!r->entry.has_facts) {
         facts_fini(f);
-        if (adopted_examine(r->db, &r->entry, false, f, e) != 0)
+        if (adopted_examine(r->db, &r->entry, false, NULL, f, e) != 0)
             return -1;
         if (f->state == BACKUP_SUSPECT)
             return refuse_damaged(r, f->proof.problem, e);
         return 0;
     }
-    if (read_back(r->fd, r->entry.size_bytes, sha256, NULL, 0,
-                  &r->db->service->stopping, e) != 0)
+    if (read_back(r->fd, r->entry.size_bytes, sha256,
+                  (struct read_back){.cancel = &r->db->service->stopping},
+                  e) != 0)
         return -1;
     if (!bytes_problem(&r->entry, f, sha256, problem))
         return 0;
@@ -410,7 +411,8 @@ static int keep_raw(void *ctx, uint64_t raw_bytes, struct err *e)
     (void)snprintf(f.proof.what, sizeof f.proof.what, "quick_check");
     f.proof.problem = xstrdup("the live file could not be read as a database; "
                               "these are its bytes before a restore");
-    rc = read_back(stage_fd(r->stage), raw_bytes, f.sha256, NULL, 0, NULL, e);
+    rc = read_back(stage_fd(r->stage), raw_bytes, f.sha256,
+                   (struct read_back){0}, e);
     if (rc == 0)
         rc = store_publish(r->db->store, r->stage, &f, e);
     facts_fini(&f);

@@ -35,7 +35,8 @@ static int prove(struct database *db, int fd, struct facts *f,
     char *path;
     int rc;
 
-    if (read_back(fd, f->size_bytes, f->sha256, sums, n_sums, NULL, e) != 0) {
+    if (read_back(fd, f->size_bytes, f->sha256,
+                  (struct read_back){.sums = sums, .n_sums = n_sums}, e) != 0) {
         if (e->code != ERR_DAMAGED)
             return -1;
         mark_damaged(f, e);

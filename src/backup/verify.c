@@ -54,9 +54,10 @@ static int check_deeply(struct database *db, const struct store_entry *en,
 }
 
 /* Fill f->proof and f->state; only a fault of ours is an error. */
-static int examine(struct database *db, const struct store_entry *en,
+static int examine(const struct read_job *j, const struct store_entry *en,
                    struct facts *f, struct err *e)
 {
+    struct database *db = j->db;
     char sha256[65];
     char problem[BYTES_PROBLEM_SIZE];
     int fd = store_open(db->store, &en->name, en->suspect, e);
@@ -64,7 +65,9 @@ static int examine(struct database *db, const struct store_entry *en,
 
     if (fd < 0)
         return -1;
-    if (read_back(fd, en->size_bytes, sha256, NULL, 0, &db->service->stopping,
+    if (read_back(fd, en->size_bytes, sha256,
+                  (struct read_back){.cancel = &db->service->stopping,
+                                     .call = &j->call},
                   e) != 0)
         goto done;
     if (bytes_problem(en, f, sha256, problem)) {
@@ -79,14 +82,16 @@ done:
 }
 
 /* A suspect copy stays set aside, whatever a check says now. */
-static int verify_own(struct database *db, const struct store_entry *en,
+static int verify_own(const struct read_job *j, const struct store_entry *en,
                       struct facts *f, struct err *e)
 {
+    struct database *db = j->db;
+
     if (entry_facts(db, en, f, e) != 0)
         return -1;
     if (f->sha256[0] == '\0')
         return 0; /* its facts are damaged: nothing to compare with */
-    if (examine(db, en, f, e) != 0)
+    if (examine(j, en, f, e) != 0)
         return -1;
     if (en->suspect)
         f->state = BACKUP_SUSPECT;
@@ -102,8 +107,8 @@ static int verify_now(const struct read_job *j, struct facts *f, struct err *e)
     if (find_entry(j->db, &j->name, &en, e) != 0)
         return -1;
     if (!en.has_facts)
-        return adopted_examine(j->db, &en, true, f, e);
-    return verify_own(j->db, &en, f, e);
+        return adopted_examine(j->db, &en, true, &j->call, f, e);
+    return verify_own(j, &en, f, e);
 }
 
 static void verify_job(void *arg)
@@ -186,7 +191,7 @@ static void fetch_job(void *arg)
     struct err e = {0};
 
     if (find_entry(j->db, &j->name, &en, &e) != 0 ||
-        adopted_examine(j->db, &en, false, &f, &e) != 0)
+        adopted_examine(j->db, &en, false, NULL, &f, &e) != 0)
         call_fail(&j->call, &e);
     else
         hand_over(j, &f, en.suspect);

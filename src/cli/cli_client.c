@@ -17,6 +17,7 @@ int cli_client_run(const struct cli_options *o, struct cli_client_act act)
 {
     struct cli_client *c = NULL;
     struct cli_progress progress;
+    json_t *details = NULL;
     struct err e;
     int rc;
 
@@ -28,11 +29,14 @@ int cli_client_run(const struct cli_options *o, struct cli_client_act act)
     }
     if (rc == 0)
         rc = act.run(c, act.arg, &e);
-    if (c != NULL)
+    if (c != NULL) {
+        details = c->details;
         c->ops->close(c);
-    if (rc == 0)
-        return 0;
-    if (e.code == ERR_UNREACHABLE && o->assumed)
+    }
+    if (rc != 0 && e.code == ERR_UNREACHABLE && o->assumed)
         say_where(&e);
-    return cli_report(o, &e);
+    if (rc != 0)
+        rc = cli_report(o, &e, details);
+    json_decref(details);
+    return rc;
 }

@@ -69,6 +69,8 @@ struct cli_client_ops {
 struct cli_client {
     const struct cli_client_ops *ops;
     struct cli_progress *progress; /* NULL: none */
+    json_t *details; /* of the error that a server answered with last, or NULL;
+                        cli_client_run's to free */
 };
 
 /*

@@ -152,20 +152,44 @@ void cli_print_json(const json_t *v)
     buf_fini(&out);
 }
 
-int cli_report(const struct cli_options *o, const struct err *e)
+/* What the API would say of *e besides its message, or NULL. */
+static json_t *details_of(const struct cli_options *o, const struct err *e)
+{
+    const char *identifier =
+        strcmp(e->reason, "backup") == 0 ? o->filename : o->database;
+
+    if (e->code == ERR_NOT_FOUND)
+        return identifier == NULL || e->reason[0] == '\0'
+                   ? NULL
+                   : json_pack("{s:s, s:o}", "resource_type", e->reason,
+                               "identifier", api_text(identifier));
+    return e->reason[0] == '\0' ? NULL
+                                : json_pack("{s:s}", "reason", e->reason);
+}
+
+static void print_error(const struct cli_options *o, const struct err *e,
+                        const char *message, json_t *details)
+{
+    json_t *v = json_pack("{s:s, s:o}", "error", cli_error_word(e->code),
+                          "message", api_text(message));
+
+    details = details != NULL ? json_incref(details) : details_of(o, e);
+    if (details != NULL)
+        (void)json_object_set_new(v, "details", details);
+    cli_print_json(v);
+    json_decref(v);
+}
+
+int cli_report(const struct cli_options *o, const struct err *e,
+               json_t *details)
 {
     struct buf text = {0};
-    json_t *v;
 
     cli_put_text(&text, e->message);
     (void)fflush(stdout);
     (void)fprintf(stderr, "holdfast: %s\n", text.data);
-    if (o->json) {
-        v = json_pack("{s:s, s:o}", "error", cli_error_word(e->code), "message",
-                      api_text(text.data));
-        cli_print_json(v);
-        json_decref(v);
-    }
+    if (o->json)
+        print_error(o, e, text.data, details);
     buf_fini(&text);
     return (int)cli_exit_status(e->code);
 }

@@ -40,8 +40,10 @@ void cli_parse(const struct argp *argp, int argc, char **argv, void *input,
                struct cli_options *o);
 
 /* cli_report: say *e on stderr, with --json also as the API's error body on
- * stdout; returns the exit status. */
-int cli_report(const struct cli_options *o, const struct err *e);
+ * stdout, with these details (borrowed; NULL: what *e says itself); returns
+ * the exit status. */
+int cli_report(const struct cli_options *o, const struct err *e,
+               json_t *details);
 
 /* cli_print_json: one document and a newline on stdout. */
 void cli_print_json(const json_t *v);

@@ -60,7 +60,7 @@ static void put_query(struct buf *url, const char *name_and_value)
 }
 
 /* The error that an answer means; its body may be anybody's. */
-static int refused(const struct remote *r, const struct fetch_answer *a,
+static int refused(struct remote *r, const struct fetch_answer *a,
                    struct err *e)
 {
     struct err ignored;
@@ -68,7 +68,7 @@ static int refused(const struct remote *r, const struct fetch_answer *a,
                               a->body.len, &ignored);
     const char *word = json_string_value(json_object_get(body, "error"));
     const char *message = json_string_value(json_object_get(body, "message"));
-    const json_t *details = json_object_get(body, "details");
+    json_t *details = json_object_get(body, "details");
     const char *id = json_string_value(json_object_get(details, "request_id"));
     enum err_code code = cli_error_code(a->status, word);
 
@@ -88,6 +88,10 @@ static int refused(const struct remote *r, const struct fetch_answer *a,
         (void)err_set_reason(e, code, cli_field(details, "reason"),
                              id != NULL ? "%s (request %s)" : "%s", message,
                              id);
+    if (word != NULL && json_is_object(details)) {
+        json_decref(r->client.details);
+        r->client.details = json_incref(details);
+    }
     json_decref(body);
     return -1;
 }

@@ -219,7 +219,7 @@ int cli_serve(int argc, char **argv)
     if (argp_parse(&argp, argc, argv, 0, NULL, &s) != 0)
         exit(CLI_USAGE);
     if (settle(&s, &e) != 0 || check(&s, &e) != 0 || serve(&s, &e) != 0)
-        status = cli_report(&o, &e);
+        status = cli_report(&o, &e, NULL);
     cli_settings_fini(&s);
     return status;
 }

@@ -147,8 +147,43 @@ def test_exit_statuses(command):
     ]:
         command.run(*words, status=EXIT[status])
         assert command.errors, words
+
+
+def test_json_errors_are_the_apis(command):
+    """With their details, whichever way it works."""
     answer = command.json("delete", ABSENT, status=EXIT["not found"])
+    assert list(answer) == ["error", "message", "details"]
     assert answer["error"] == "NOT_FOUND"
+    assert answer["details"] == {"resource_type": "backup", "identifier": ABSENT}
+    answer = command.json("databases", "add", "default", status=EXIT["conflict"])
+    assert (answer["error"], answer["details"]) == ("CONFLICT", {"reason": "exists"})
+    answer = command.json("list", "--database", "nowhere", status=EXIT["not found"])
+    wanted = {"resource_type": "database", "identifier": "nowhere"}
+    assert answer["details"] == wanted
+
+
+@pytest.mark.parametrize("words", [["backup"], ["verify"], ["restore", "-y"]])
+def test_progress_is_shown_on_a_terminal(servers, base, words):
+    server = servers()
+    server.prepare(dbfile.make(base / "x.db", rows=2000))
+    command = Command(server, "data", base)
+    name = command.run("backup", "-q").strip()
+    end, terminal = os.openpty()
+    words = words + ([] if words == ["backup"] else [name])
+    done = subprocess.run(
+        [BIN, *words, "--data", str(server.data)],
+        env=server.environment({"TERM": "xterm"}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=terminal,
+        timeout=DEADLINE_S,
+    )
+    os.close(terminal)
+    shown = os.read(end, 1 << 16).decode()
+    os.close(end)
+    assert done.returncode == 0, shown
+    assert re.search(r"\[[#.]{30}\] +\d+ %", shown), shown
+    assert shown.endswith("\r\x1b[K"), shown
 
 
 def test_server_that_does_not_answer(command):

@@ -10,6 +10,8 @@ import hashlib
 import random
 import threading
 
+import pytest
+
 import dbfile
 from server import BACKUP, parse_head, wait_for
 
@@ -115,7 +117,7 @@ def call(server, kind, name):
     return server.get(path + ("/download" if kind == "download" else ""))
 
 
-def test_races_on_one_database(server, seed, report):
+def run_races(server, seed, report, rounds):
     """Rounds of calls at the same time, most of them on the same backup."""
     rng = random.Random(seed)
     counts = collections.Counter()
@@ -131,7 +133,7 @@ def test_races_on_one_database(server, seed, report):
             if hashlib.sha256(response.body).hexdigest() != tag:
                 wrong.append((kind, tag))
 
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         names = server.backups() or [server.create()["filename"]]
         name = rng.choice(names)
         kinds = rng.choices(list(ALLOWED), k=6)
@@ -140,10 +142,19 @@ def test_races_on_one_database(server, seed, report):
             thread.start()
         for thread in threads:
             thread.join()
-    report(f"Races: {sum(counts.values())} calls in {ROUNDS} rounds")
+    report(f"Races: {sum(counts.values())} calls in {rounds} rounds")
     assert wrong == []
     assert dbfile.integrity(server.live()) == "ok"
     for name in server.backups():
         path = server.backup_path(name)
         dbfile.assert_backup_ok(path)
         assert server.details(name)["sha256"] == dbfile.file_digest(path)
+
+
+def test_races_on_one_database(server, seed, report):
+    run_races(server, seed, report, ROUNDS)
+
+
+@pytest.mark.soak
+def test_a_thousand_races_on_one_database(server, seed, report):
+    run_races(server, seed, report, 1000)

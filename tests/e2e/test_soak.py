@@ -3,17 +3,15 @@
 HOLDFAST_SOAK_S says how many seconds each of them takes (600 by default).
 """
 
-import collections
 import os
 import random
-import threading
 import time
 
 import pytest
 
 import app
 import dbfile
-from server import BACKUP, DATABASES, wait_for
+from server import wait_for
 from test_kill import Campaign, Falls, make_database, make_plan
 from test_p3_restore import ByServer, Ledger, journal, restore_once
 
@@ -80,67 +78,3 @@ def test_kill_for_a_long_time(servers, shells, base, report, seed, mode):
         campaign.run(make_plan(rng))
     for line in falls.lines():
         report(f"Soak, {mode}: {line}")
-
-
-def test_load_on_five_databases(servers, report, seed):
-    """Every call at once; killed now and then; all lists good at the end."""
-    server = servers().start()
-    names = [f"db{i}" for i in range(5)]
-    for name in names:
-        assert server.post(DATABASES, {"name": name}).status == 201
-        dbfile.make(server.live(name), rows=3000)
-    counts = collections.Counter()
-    end = time.monotonic() + SOAK_S
-    rng = random.Random(seed)
-    kills = 0
-    while time.monotonic() < end:
-        stop = threading.Event()
-        threads = [
-            threading.Thread(target=load, args=(server, names, stop, counts, i))
-            for i in range(8)
-        ]
-        for thread in threads:
-            thread.start()
-        stop.wait(rng.uniform(0.05, 2))
-        server.process.kill()
-        stop.set()
-        for thread in threads:
-            thread.join()
-        server.wait_killed()
-        kills += 1
-        server.start()
-        for name in names:
-            assert dbfile.integrity(server.live(name)) == "ok"
-            for backup in server.backups(name)[:3]:
-                dbfile.assert_backup_ok(server.backup_path(backup, name))
-            for backup in server.backups(name)[10:]:
-                server.remove(backup, name)
-        assert os.listdir(server.data / "tmp") == []
-    report(f"Soak, load: {kills} kills, {dict(counts)}")
-
-
-def load(server, names, stop, counts, number):
-    """One client: random calls until the server is gone."""
-    rng = random.Random(number)
-    while not stop.is_set():
-        database = rng.choice(names)
-        try:
-            listed = server.backups(database)
-            backup = rng.choice(listed) if listed else "app_20200101_000000.db"
-            method, tail = rng.choice(
-                [
-                    ("POST", ""),
-                    ("POST", f"/{backup}/restore"),
-                    ("POST", f"/{backup}/verify"),
-                    ("GET", f"/{backup}/download"),
-                    ("DELETE", f"/{backup}"),
-                ]
-            )
-            response = server.request(method, f"{BACKUP}{tail}?database={database}")
-            counts[response.status] += 1
-            assert response.status in (200, 404, 409, 503), response
-        except (OSError, AssertionError) as error:
-            if not stop.is_set() and isinstance(error, AssertionError):
-                raise
-        except Exception:  # the connection ended in the middle of an answer
-            pass
