@@ -34,10 +34,10 @@ assert len(MATRIX) * BACKUPS >= 200
 # 200 in WAL mode), and in a long run.
 LARGE = 20000
 BANKS = {
-    "wal": (92, 1000),
-    "delete": (8, 500),
-    "truncate": (8, 500),
-    "persist": (8, 500),
+    "wal": (92, 500),
+    "delete": (8, 200),
+    "truncate": (8, 200),
+    "persist": (8, 200),
 }
 MODES = tuple(BANKS)
 
