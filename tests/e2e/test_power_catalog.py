@@ -16,7 +16,7 @@ import pytest
 import dbfile
 from power import DURABLE_CALLS, Cut, Tracer, place
 from server import DATABASES
-from test_power import FILESYSTEMS
+from test_power import ALL_FILESYSTEMS, FILESYSTEMS
 
 OPERATIONS = ("create", "register", "remove", "unregister", "switch")
 ANSWERED = 1  # of each operation, on each filesystem
@@ -214,6 +214,12 @@ def run(cuts, report, kind, times=1):
 @pytest.mark.parametrize("kind", FILESYSTEMS)
 def test_power_cut_in_a_change_of_the_catalog(cuts, report, kind):
     run(cuts(kind), report, kind)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("kind", ALL_FILESYSTEMS)
+def test_hundreds_of_power_cuts_in_changes_of_the_catalog(cuts, report, kind):
+    run(cuts(kind), report, kind, 14)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
