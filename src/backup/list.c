@@ -217,10 +217,18 @@ int find_entry(struct database *db, const struct backup_name *name,
 {
     if (store_find(db->store, name, out, e) != 0)
         return -1;
-    if (!out->pending && out->whole)
+    if (out->pending)
+        return err_set_reason(e, ERR_NOT_FOUND, "backup",
+                              "there is no backup %s", name->s);
+    if (out->whole)
         return 0;
-    return err_set_reason(e, ERR_NOT_FOUND, "backup", "there is no backup %s",
-                          name->s);
+    /* Found, not hidden (P7): but it is not listed, since it may be being
+     * copied there right now. */
+    if (store_explain(db->store, name, e) == 0) {
+        out->whole = true;
+        return 0;
+    }
+    return err_wrap(e, "backup %s is not whole", name->s);
 }
 
 /* A backup whose own facts are damaged: that is all that is known of it. */

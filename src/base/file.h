@@ -21,6 +21,18 @@
 /* file_open_dir: a descriptor on the folder `path`, or -1. */
 int file_open_dir(const char *path, struct err *e);
 
+/*
+ * file_open_straight: open(2) of an absolute path, no part of which may be a
+ * symlink, nor its end a FIFO, socket or device; it never waits.  A
+ * descriptor, or -1 with errno (ELOOP for a symlink, EISDIR for what is no
+ * file or folder).  For paths that were made real once and that others may
+ * have changed since.
+ */
+int file_open_straight(const char *path, int flags, int mode);
+
+/* file_open_folder: as file_open_dir, by file_open_straight. */
+int file_open_folder(const char *path, struct err *e);
+
 /* file_open_dir_at: as file_open_dir, beneath `dir` and without symlinks. */
 int file_open_dir_at(int dir, const char *name, struct err *e);
 

@@ -178,6 +178,7 @@ static int make_job(const struct guard *g, const struct guard_call *call,
     job->cpu_s = call->cpu_s;
     job->wall_s = call->wall_s;
     job->memory_bytes = call->memory_bytes;
+    job->file_bytes = call->file_bytes;
     job->run_as_uid = call->run_as_uid;
     job->run_as_gid = call->run_as_gid;
     for (i = 0; i < GUARD_MAX_PATHS && call->paths[i].path != NULL; i++) {

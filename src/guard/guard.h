@@ -61,7 +61,7 @@ void guard_stop(struct guard *g);
 
 struct guard_path {
     const char *path; /* a file, or a folder with all below it; it must
-                         exist */
+                         exist, and no part of it be a symlink */
     bool writable;    /* a folder: files may be made, written and removed
                          below it; a file: it may be overwritten, and grow
                          only if there is a writable folder too */
@@ -74,6 +74,8 @@ struct guard_call {
     struct guard_path paths[GUARD_MAX_PATHS]; /* all that the child may open;
                                                  .path NULL ends them */
     uint64_t memory_bytes; /* address space beyond the child's start */
+    uint64_t file_bytes;   /* a file it writes gets no longer; 0: no limit but
+                              what is said of paths */
     unsigned cpu_s;
     unsigned wall_s;
     uid_t run_as_uid;   /* when running as root: the user and group the child */

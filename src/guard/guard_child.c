@@ -71,7 +71,7 @@ static int set_up_descriptors(int reply_fd, struct err *e)
 static bool can_open(const struct guard_job *job)
 {
     for (int i = 0; i < GUARD_MAX_PATHS && job->paths[i].path[0] != '\0'; i++) {
-        int fd = open(job->paths[i].path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+        int fd = file_open_straight(job->paths[i].path, O_RDONLY, 0);
 
         if (fd < 0)
             return false;
@@ -191,14 +191,19 @@ static int confine(const struct guard_job *job, int reply_fd, pid_t helper,
     int ruleset = -1;
     bool grow = false;
     uint64_t max_file_bytes = 0;
+    rlim_t file_bytes;
 
     set_up_signals();
     if (set_up_descriptors(reply_fd, e) != 0 ||
         guard_landlock_prepare(job->paths, &ruleset, &grow, &max_file_bytes,
                                e) != 0 ||
-        become(job, e) != 0 || drop_capabilities(e) != 0 ||
-        tie_to_helper(helper, e) != 0 ||
-        set_limits(job, grow ? RLIM_INFINITY : (rlim_t)max_file_bytes, e) != 0)
+        become(job, e) != 0)
+        return -1;
+    file_bytes = grow ? RLIM_INFINITY : (rlim_t)max_file_bytes;
+    if (job->file_bytes != 0 && job->file_bytes < file_bytes)
+        file_bytes = (rlim_t)job->file_bytes;
+    if (drop_capabilities(e) != 0 || tie_to_helper(helper, e) != 0 ||
+        set_limits(job, file_bytes, e) != 0)
         return -1;
     if (prctl(PR_SET_DUMPABLE, 0) != 0 ||
         prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)

@@ -48,6 +48,7 @@ struct guard_job {
     uint32_t cpu_s;
     uint32_t wall_s;
     uint64_t memory_bytes;
+    uint64_t file_bytes;
     uid_t run_as_uid;
     gid_t run_as_gid;
     struct guard_job_path paths[GUARD_MAX_PATHS];

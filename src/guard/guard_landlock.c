@@ -74,11 +74,12 @@ static int add_path(int ruleset, uint64_t handled,
                     struct err *e)
 {
     struct landlock_path_beneath_attr rule = {0};
-    int fd = open(p->path, O_PATH | O_CLOEXEC);
+    int fd = file_open_straight(p->path, O_PATH, 0);
     int rc = 0;
 
     if (fd < 0) {
-        if (errno == ENOENT || errno == ENOTDIR)
+        if (errno == ENOENT || errno == ENOTDIR || errno == ELOOP ||
+            errno == EISDIR)
             return err_set(e, ERR_NOT_FOUND, "no such file");
         return err_sys(e, "cannot open %s", p->path);
     }

@@ -68,31 +68,30 @@ int check_file_foreign(const uint8_t *bytes, size_t n, struct err *e)
 }
 
 /* The start of a regular file, and its size. */
-static int read_start(const char *path, uint8_t sample[SAMPLE_BYTES], size_t *n,
+static int read_start(int fd, uint8_t sample[SAMPLE_BYTES], size_t *n,
                       uint64_t *size_bytes, struct err *e)
 {
     struct stat st;
-    int rc = -1;
-    /* NONBLOCK: opening a FIFO must not wait for somebody to write. */
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
-    if (fd < 0 && errno != ENOENT)
-        return err_sys(e, "cannot open the file");
-    if (fd < 0)
-        return err_set(e, ERR_NOT_FOUND, "no such file");
-    if (fstat(fd, &st) != 0) {
-        (void)err_sys(e, "cannot examine the file");
-        goto done;
-    }
-    if (!S_ISREG(st.st_mode)) {
-        (void)err_set(e, ERR_NOT_FOUND, "not a regular file");
-        goto done;
-    }
+    if (fstat(fd, &st) != 0)
+        return err_sys(e, "cannot examine the file");
+    if (!S_ISREG(st.st_mode))
+        return err_set(e, ERR_NOT_FOUND, "not a regular file");
     *size_bytes = (uint64_t)st.st_size;
-    rc = file_pread_some(fd, sample, SAMPLE_BYTES, 0, n, e);
-done:
-    file_close(&fd);
-    return rc;
+    return file_pread_some(fd, sample, SAMPLE_BYTES, 0, n, e);
+}
+
+static int open_file(const char *path, struct err *e)
+{
+    int fd = file_open_straight(path, O_RDONLY, 0);
+
+    if (fd < 0 && (errno == ENOENT || errno == ELOOP))
+        return err_set(e, ERR_NOT_FOUND, "no such file");
+    if (fd < 0 && errno == EISDIR)
+        return err_set(e, ERR_NOT_FOUND, "not a regular file");
+    if (fd < 0)
+        return err_sys(e, "cannot open the file");
+    return fd;
 }
 
 static bool has_magic(const uint8_t *sample, size_t n)
@@ -110,14 +109,14 @@ static int foreign(const uint8_t *sample, size_t n, uint64_t size_bytes,
     return check_file_foreign(sample, n, e);
 }
 
-int check_file_examine(const char *path, struct err *e)
+int check_file_look(int fd, struct err *e)
 {
     uint8_t sample[SAMPLE_BYTES];
     size_t n = 0;
     uint64_t size_bytes = 0;
     struct db_header h;
 
-    if (read_start(path, sample, &n, &size_bytes, e) != 0)
+    if (read_start(fd, sample, &n, &size_bytes, e) != 0)
         return -1;
     if (size_bytes == 0)
         return err_set(e, ERR_DAMAGED, "the file is empty");
@@ -140,14 +139,26 @@ int check_file_examine(const char *path, struct err *e)
     return 0;
 }
 
+int check_file_examine(const char *path, struct err *e)
+{
+    int fd = open_file(path, e);
+    int rc = fd < 0 ? -1 : check_file_look(fd, e);
+
+    file_close(&fd);
+    return rc;
+}
+
 int check_file_explain(const char *path, struct err *e)
 {
     uint8_t sample[SAMPLE_BYTES];
     size_t n = 0;
     uint64_t size_bytes = 0;
     struct db_header h;
+    int fd = open_file(path, e);
+    int rc = fd < 0 ? -1 : read_start(fd, sample, &n, &size_bytes, e);
 
-    if (read_start(path, sample, &n, &size_bytes, e) != 0)
+    file_close(&fd);
+    if (rc != 0)
         return -1;
     if (!has_magic(sample, n))
         return foreign(sample, n, size_bytes, e);

@@ -34,6 +34,9 @@ int check_file_foreign(const uint8_t *bytes, size_t n, struct err *e);
  */
 int check_file_examine(const char *path, struct err *e);
 
+/* check_file_look: the same for an open file. */
+int check_file_look(int fd, struct err *e);
+
 /*
  * check_file_explain: say in *e what a file is that SQLite does not take for
  * a database: ERR_NOT_DATABASE, ERR_ENCRYPTED, ERR_DAMAGED (the magic is

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "sqlite/vfs.h"
 #include "sqlite3.h"
 
 /* The bytes of the header that tell the journal mode. */
@@ -239,7 +240,7 @@ static const char *add(sqlite3_vfs *vfs, const char *name,
                        int (*xopen)(sqlite3_vfs *, const char *, sqlite3_file *,
                                     int, int *))
 {
-    sqlite3_vfs *real = sqlite3_vfs_find("unix");
+    sqlite3_vfs *real = vfs_unix();
 
     if (real == NULL)
         return NULL;

@@ -179,6 +179,15 @@ static void clear(const char *to)
     free(journal);
 }
 
+/*
+ * More than a copy can need: twice a page for each of the smallest that the
+ * file can have.  A tree with a loop in it would fill the disk.
+ */
+static uint64_t max_bytes(uint64_t size_bytes, uint32_t page_size)
+{
+    return 2 * (size_bytes / 512 + 1) * page_size + 16 * MIB;
+}
+
 int convert_run(struct guard *g, const char *from, const char *to,
                 uint32_t page_size, uint64_t size_bytes, struct err *e)
 {
@@ -190,6 +199,7 @@ int convert_run(struct guard *g, const char *from, const char *to,
                               .request_len = sizeof *rq,
                               .paths = {{from, false}, {folder, true}},
                               .memory_bytes = CHILD_MEMORY_BYTES,
+                              .file_bytes = max_bytes(size_bytes, page_size),
                               .cpu_s = (unsigned)s,
                               .wall_s = (unsigned)(4 * s)};
     struct buf reply = {0};

@@ -1,11 +1,13 @@
 /* Our VFS: see vfs.h. */
 #include "sqlite/vfs.h"
 
+#include <fcntl.h>
 #include <string.h>
 #include <sys/fsuid.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "sqlite3.h"
 
 struct shim_file {
@@ -215,13 +217,30 @@ static int shim_open(sqlite3_vfs *vfs, const char *path, sqlite3_file *f,
     return rc;
 }
 
+/* In the place of open(2) in SQLite, which has a device of its own to read. */
+static int open_call(const char *path, int flags, int mode)
+{
+    if (strcmp(path, "/dev/urandom") == 0)
+        return open(path, flags | O_CLOEXEC);
+    return file_open_straight(path, flags, mode);
+}
+
+struct sqlite3_vfs *vfs_unix(void)
+{
+    sqlite3_vfs *vfs = sqlite3_vfs_find("unix");
+
+    if (vfs != NULL)
+        (void)vfs->xSetSystemCall(vfs, "open", (sqlite3_syscall_ptr)open_call);
+    return vfs;
+}
+
 int vfs_register(struct err *e)
 {
     static sqlite3_vfs shim;
 
     if (real_vfs != NULL)
         return 0;
-    real_vfs = sqlite3_vfs_find("unix");
+    real_vfs = vfs_unix();
     if (real_vfs == NULL)
         return err_set(e, ERR_INTERNAL, "SQLite has no unix VFS");
     shim = *real_vfs;

@@ -12,4 +12,12 @@
 /* vfs_register: make it the process's default; more than once is harmless. */
 int vfs_register(struct err *e);
 
+/*
+ * vfs_unix: SQLite's own VFS, which from then on opens files by
+ * file_open_straight.  A database's folder belongs to others, who could put
+ * a symlink or a FIFO where its -wal or -journal belongs.  NULL if SQLite has
+ * none.
+ */
+struct sqlite3_vfs *vfs_unix(void);
+
 #endif

@@ -74,6 +74,14 @@ int store_clean(struct store *st, struct store_entry **out, size_t *n,
 int store_find(struct store *st, const struct backup_name *name,
                struct store_entry *out, struct err *e);
 
+/*
+ * store_explain: what keeps an adopted file from being whole: ERR_DAMAGED,
+ * ERR_NOT_DATABASE or ERR_ENCRYPTED, and the message says how.  0 where it
+ * has become whole; ERR_NOT_FOUND where it has gone.
+ */
+int store_explain(struct store *st, const struct backup_name *name,
+                  struct err *e);
+
 /* store_stamp: changes whenever files come or go; false if there is no
  * folder.  `settled` is false while the stamp is too fresh to be trusted. */
 struct store_stamp {

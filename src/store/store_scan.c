@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "sqlite/check.h"
+#include "sqlite/check_file.h"
 #include "store/store_internal.h"
 
 /* A folder's mtime this young may still hide a change within one tick of the
@@ -84,6 +85,16 @@ static bool looks_whole(int dir, const char *name, uint64_t size)
         ok = size == (uint64_t)h.n_pages * h.page_size;
     file_close(&fd);
     return ok;
+}
+
+int store_explain(struct store *st, const struct backup_name *name,
+                  struct err *e)
+{
+    int fd = store_open(st, name, false, e);
+    int rc = fd < 0 ? -1 : check_file_look(fd, e);
+
+    file_close(&fd);
+    return rc;
 }
 
 /* The file of a backup; whatever else bears such a name is none. */

@@ -445,6 +445,25 @@ static void writable_places(void **state)
     assert_int_equal(stat(in_scratch("new"), &st), -1);
 }
 
+static void bounded_files(void **state)
+{
+    char file[512];
+    char request[520];
+    struct guard_call call;
+    int len;
+
+    (void)state;
+    (void)snprintf(file, sizeof file, "%s", in_scratch("file"));
+    make_file(file);
+    len = snprintf(request, sizeof request, "g%s", file);
+    call = a_call("open", request, (size_t)len);
+    call.paths[0] = (struct guard_path){scratch, true};
+    call.file_bytes = MIB;
+    expect_reply(&call, "27"); /* EFBIG */
+    call.file_bytes = MIB + 1;
+    expect_reply(&call, "0");
+}
+
 static void missing_path(void **state)
 {
     struct guard_call call = a_call("echo", "x", 1);
@@ -452,6 +471,31 @@ static void missing_path(void **state)
     (void)state;
     call.paths[0].path = in_scratch("nonesuch");
     expect_fail(&call, ERR_NOT_FOUND, "");
+}
+
+/* Whoever owns a folder can put anything where a file was. */
+static void strange_paths(void **state)
+{
+    struct guard_call call = a_call("echo", "x", 1);
+    char file[512];
+    char link[512];
+
+    (void)state;
+    (void)snprintf(file, sizeof file, "%s", in_scratch("file"));
+    (void)snprintf(link, sizeof link, "%s", in_scratch("link"));
+    make_file(file);
+    assert_int_equal(symlink(file, link), 0);
+    call.paths[0].path = link;
+    expect_fail(&call, ERR_NOT_FOUND, "");
+    assert_int_equal(unlink(link), 0);
+    assert_int_equal(symlink(scratch, link), 0);
+    call.paths[0].path = in_scratch("link/file");
+    expect_fail(&call, ERR_NOT_FOUND, "");
+    assert_int_equal(unlink(link), 0);
+    assert_int_equal(mkfifo(link, 0600), 0);
+    call.paths[0].path = link;
+    expect_fail(&call, ERR_NOT_FOUND, "");
+    assert_int_equal(unlink(link), 0);
 }
 
 static void limits(void **state)
@@ -727,6 +771,10 @@ int main(void)
          only_named_files, NULL, NULL, NULL},
         {"guard: a writable file cannot grow, in a writable folder it can",
          writable_places, NULL, NULL, NULL},
+        {"guard: a file gets no longer than the call says", bounded_files, NULL,
+         NULL, NULL},
+        {"guard: a symlink or a FIFO in the place of a file is no file",
+         strange_paths, NULL, NULL, NULL},
         {"guard: a path that does not exist is not found", missing_path, NULL,
          NULL, NULL},
         {"guard: processor time and wall time end a child", limits, NULL, NULL,

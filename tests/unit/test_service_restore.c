@@ -635,7 +635,7 @@ static void adopted_growing(void **state)
     bytes_write(SERVICEJOB_BACKUP(name), half);
     expect_list(1, &own);
     begin_restore(&o, NULL, name.s, false);
-    must_fail(&o, ERR_NOT_FOUND, "backup");
+    must_fail(&o, ERR_DAMAGED, "");
     bytes_write(SERVICEJOB_BACKUP(name), b);
     assert_int_equal(count_list(), 2);
     bytes_fini(&b);
