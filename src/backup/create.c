@@ -152,6 +152,8 @@ static int probe(struct create *c, struct err *e)
     need = s.n_pages * s.page_size;
     c->wal = s.wal;
     rc = snapshot_check_wal(&s, e);
+    if (rc == 0)
+        rc = snapshot_check_whole(&s, e);
     snapshot_end(&s);
     return rc == 0 ? check_space(c, need, e) : -1;
 }
@@ -527,7 +529,7 @@ int make_empty_database(const char *path, struct err *e)
     struct draft draft = {.fd = -1};
     const char *slash = strrchr(path, '/');
     char *folder = xasprintf("%.*s", (int)(slash - path) + 1, path);
-    int dir = file_open_dir(folder, e);
+    int dir = file_open_folder(folder, e);
     int rc = -1;
 
     if (dir >= 0 && image_empty(&image, e) == 0 &&

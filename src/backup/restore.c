@@ -381,7 +381,7 @@ static int over_nothing(struct restoration *r, struct err *e)
                               "first",
                               r->db->name);
     folder = xasprintf("%.*s", (int)(base - r->live.path), r->live.path);
-    dir = file_open_dir(folder, e);
+    dir = file_open_folder(folder, e);
     if (dir < 0 && e->code == ERR_NOT_FOUND)
         (void)err_set_reason(e, ERR_CONFLICT, "folder",
                              "the folder of database %s does not exist",
@@ -427,11 +427,14 @@ static int refuse_foreign(struct restoration *r, struct err *e)
                            .size_bytes = r->file.size_bytes,
                            .cancel = &r->db->service->stopping};
     struct check_report report = {0};
+    struct db_header h;
+    struct err ignored;
+    uint64_t n;
     int rc = check_run(r->db->service->guard, &o, &report, e);
     bool sound = rc == 0 && report.result == CHECK_OK;
 
     check_report_fini(&report);
-    if (sound)
+    if (sound && live_header(&r->live, &h, &n, &ignored) == 0)
         return err_set_reason(e, ERR_BUSY, "changed",
                               "database %s could not be read a moment ago and "
                               "can now; try again",
@@ -455,11 +458,10 @@ static int over_damage(struct restoration *r, struct err *e)
 {
     struct restore_opts o = {
         .live = &r->live,
-        .backup_fd = r->fd,
         .backup_page_size = r->header.page_size,
-        .backup_pages = r->n_pages,
         .ctx = r,
     };
+    uint32_t page_size;
 
     if (refuse_foreign(r, e) != 0)
         return -1;
@@ -469,6 +471,12 @@ static int over_damage(struct restoration *r, struct err *e)
             "database %s is too damaged to be opened and has a -wal: stop "
             "the application and move app.db-wal away first",
             r->db->name);
+    if (restore_damaged_page_size(&o, &page_size, e) != 0 ||
+        (page_size != r->header.page_size && convert(r, page_size, e) != 0))
+        return -1;
+    o.backup_fd = r->fd;
+    o.backup_page_size = r->header.page_size;
+    o.backup_pages = r->n_pages;
     outfile_free(r->out);
     stage_free(r->stage);
     r->out = NULL;

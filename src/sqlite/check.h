@@ -2,8 +2,8 @@
  * Checking a database file.  The work runs in a limited child (src/guard),
  * because the file may be hostile: defensive, untrusted schema, cell sizes
  * checked, no extensions, a hard heap limit of 96 MiB, and time limits that
- * grow with the size (20 s of processor time and 1 s more per 20 MiB for a
- * quick check, 30 s and 1 s per 5 MiB for a deep one, four times that by the
+ * grow with the size (5 s of processor time, and 1 s more per 20 MiB for a
+ * quick check or per 5 MiB for a deep one; four times that and 30 s by the
  * clock).
  *
  * What SQLite's quick_check or integrity_check objects to is damage, CHECK

@@ -432,9 +432,10 @@ static int check_database(struct session *s, struct err *e)
     enum outcome how = run_pragma(s, &run, e);
     int rc = 0;
 
-    if (how == FAILED)
-        return -1;
     report(s, &run.trees);
+    /* Damage that was found counts, whatever came after it. */
+    if (how == FAILED && s->out->result != CHECK_DAMAGED)
+        return -1;
     if (how == RAN)
         report(s, &run.rows);
     else if (!run.prepared)

@@ -105,6 +105,11 @@ int check_sql_fail(struct sqlite3 *db, int rc, struct err *e)
                        strerror(sqlite3_system_errno(db)));
     case SQLITE_IOERR:
         return fail_io(db, rc, e);
+    case SQLITE_ERROR:
+        if (strcmp(sqlite3_errmsg(db), "unsupported file format") == 0)
+            return err_set(e, ERR_DAMAGED,
+                           "the header names an unknown schema format");
+        /* fall through */
     default:
         return err_set(e, ERR_INTERNAL, "SQLite: %s (%d)", sqlite3_errmsg(db),
                        rc);

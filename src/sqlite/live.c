@@ -44,6 +44,27 @@ static bool on_network_fs(const char *path)
     }
 }
 
+/* What stands beside a database as its -wal, -shm or -journal must be a file
+ * of its own: a symlink or a second name could be of anything. */
+static int check_beside(const struct live_opts *o, struct err *e)
+{
+    static const char *const suffixes[] = {"-wal", "-shm", "-journal"};
+
+    for (size_t i = 0; i < 3; i++) {
+        char *name = xasprintf("%s%s", o->path, suffixes[i]);
+        struct stat st;
+        bool there = lstat(name, &st) == 0;
+
+        free(name);
+        if (there && (!S_ISREG(st.st_mode) || st.st_nlink > 1))
+            return err_set_reason(e, ERR_CONFLICT, "not_regular",
+                                  "the %s of database %s is not a regular file "
+                                  "with one name",
+                                  suffixes[i], o->label);
+    }
+    return 0;
+}
+
 /* The length of a file beside the database; false if there is none. */
 static bool size_beside(const char *path, const char *suffix, uint64_t *size)
 {
@@ -104,7 +125,7 @@ int live_stat(const struct live_opts *o, struct live_file *out, struct err *e)
             "database %s lies on a network filesystem, where SQLite's locks "
             "cannot be relied on (--allow-network-fs overrides)",
             o->label);
-    if (check_owner(o, &st, e) != 0)
+    if (check_owner(o, &st, e) != 0 || check_beside(o, e) != 0)
         return -1;
     out->exists = true;
     out->size_bytes = (uint64_t)st.st_size;
@@ -151,6 +172,37 @@ static int say_read_only(const struct live_opts *o, int rc, struct err *e)
                           o->label);
 }
 
+/*
+ * The schema is of no use here and may be anything: of a large one only the
+ * beginning is read, so that it takes no memory.  SQLite takes the rest for
+ * an error in the schema, which writable_schema lets pass.
+ */
+#define SCHEMA_STEPS 1000
+#define MAX_SCHEMA_ROW (1 << 20)
+#define MAX_SCHEMA_SQL 100000
+#define MAX_SCHEMA_COLUMNS 50
+
+static int stop_reading(void *arg)
+{
+    (void)arg;
+    return 1;
+}
+
+static void limit_schema(struct sqlite3 *db)
+{
+    (void)sqlite3_limit(db, SQLITE_LIMIT_LENGTH, MAX_SCHEMA_ROW);
+    (void)sqlite3_limit(db, SQLITE_LIMIT_SQL_LENGTH, MAX_SCHEMA_SQL);
+    (void)sqlite3_limit(db, SQLITE_LIMIT_COLUMN, MAX_SCHEMA_COLUMNS);
+    sqlite3_progress_handler(db, SCHEMA_STEPS, stop_reading, NULL);
+}
+
+/* A schema format of a later SQLite, or of none. */
+static bool is_unknown_format(struct sqlite3 *db, int rc)
+{
+    return (rc & 0xff) == SQLITE_ERROR &&
+           strstr(sqlite3_errmsg(db), "unsupported file format") != NULL;
+}
+
 /* ATTACH reads the schema, for which it needs a lock. */
 static int attach(struct sqlite3 *db, const struct live_opts *o, struct err *e)
 {
@@ -169,6 +221,8 @@ static int attach(struct sqlite3 *db, const struct live_opts *o, struct err *e)
         if (rc == SQLITE_OK)
             return 0;
         (void)sq_fail(db, rc, e, "cannot open database %s", o->label);
+        if (is_unknown_format(db, rc))
+            e->code = ERR_DAMAGED;
         if (e->code != ERR_BUSY)
             return say_read_only(o, rc, e);
         if (live_retry(o, &wait, e) != 0)
@@ -194,8 +248,10 @@ static int connect_as(const struct live_opts *o, const char *encoding,
         (void)sq_fail(db, rc, e, "cannot open SQLite");
         goto fail;
     }
-    if (attach(db, o, e) != 0 ||
-        sq_exec(db, "PRAGMA live.cache_size=-2000", e) != 0)
+    limit_schema(db);
+    rc = attach(db, o, e);
+    sqlite3_progress_handler(db, 0, NULL, NULL);
+    if (rc != 0 || sq_exec(db, "PRAGMA live.cache_size=-2000", e) != 0)
         goto fail;
     *out = db;
     return 0;
@@ -213,8 +269,13 @@ int live_connect(const struct live_opts *o, struct sqlite3 **out, struct err *e)
                                             "PRAGMA encoding='UTF-16be'"};
 
     for (size_t i = 0; i < 3; i++) {
+        struct live_file ignored;
+
         if (connect_as(o, encodings[i], out, e) == 0)
             return 0;
+        /* A path that has been changed meanwhile says so itself. */
+        if (e->code == ERR_IO && live_stat(o, &ignored, e) != 0)
+            return -1;
         if (e->code != ERR_INTERNAL) /* SQLITE_ERROR */
             return -1;
     }

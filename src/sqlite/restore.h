@@ -70,4 +70,12 @@ int restore_over_damage(const struct restore_opts *o,
                                         struct err *e),
                         struct restore_result *r, struct err *e);
 
+/*
+ * restore_damaged_page_size: the page size that such a file takes from the
+ * backup, or keeps where its header still names one: to that the backup must
+ * be converted first.
+ */
+int restore_damaged_page_size(const struct restore_opts *o, uint32_t *page_size,
+                              struct err *e);
+
 #endif

@@ -115,6 +115,20 @@ static int put(struct sqlite3 *db, sqlite3_stmt *st, uint64_t pgno,
                    (unsigned long long)pgno);
 }
 
+int restore_damaged_page_size(const struct restore_opts *o, uint32_t *page_size,
+                              struct err *e)
+{
+    struct sqlite3 *db = NULL;
+    int64_t v = 0;
+    int rc = open_reset(o, &db, e);
+
+    if (rc == 0)
+        rc = sq_int(db, "PRAGMA live.page_size", &v, e);
+    (void)sqlite3_close(db);
+    *page_size = (uint32_t)v;
+    return rc;
+}
+
 /* N … 1, then cut.  The cookie is one that nobody can have cached. */
 static int write_all(struct sqlite3 *db, const struct restore_opts *o,
                      struct restore_result *r, struct err *e)

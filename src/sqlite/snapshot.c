@@ -244,6 +244,27 @@ int snapshot_check_wal(const struct snapshot *s, struct err *e)
         (unsigned long long)s->opts->wal_limit_bytes);
 }
 
+int snapshot_check_whole(const struct snapshot *s, struct err *e)
+{
+    sqlite3_file *f = NULL;
+    sqlite3_int64 size = 0;
+    int rc = sqlite3_file_control(s->db, "live", SQLITE_FCNTL_FILE_POINTER, &f);
+
+    if (rc == SQLITE_OK)
+        rc = f->pMethods->xFileSize(f, &size);
+    if (rc != SQLITE_OK)
+        return sq_fail(NULL, rc, e, "cannot find the database file");
+    for (uint64_t p = (uint64_t)size / s->page_size + 1; p <= s->n_pages; p++) {
+        if (s->in_wal == NULL || !bit_get(s->in_wal, p))
+            return err_set(e, ERR_DAMAGED,
+                           "the file is %lld bytes long and ends before or "
+                           "within page %llu of %llu",
+                           (long long)size, (unsigned long long)p,
+                           (unsigned long long)s->n_pages);
+    }
+    return 0;
+}
+
 int snapshot_changed_since(const struct snapshot *now,
                            const struct snapshot *then, uint8_t *map,
                            struct err *e)

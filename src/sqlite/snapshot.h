@@ -65,6 +65,13 @@ const void *snapshot_page(struct snapshot *s, uint64_t pgno, struct err *e);
 int snapshot_check_wal(const struct snapshot *s, struct err *e);
 
 /*
+ * snapshot_check_whole: ERR_DAMAGED unless the file, with its WAL, has every
+ * page of the snapshot whole.  SQLite itself takes what is missing of the
+ * last page for zeroes.
+ */
+int snapshot_check_whole(const struct snapshot *s, struct err *e);
+
+/*
  * snapshot_changed_since: mark in *map (n_pages of `now` + 1 bits, zeroed)
  * every page that may differ from `then`, an older snapshot of the same file
  * whose transaction is still open.  Both in WAL mode.
