@@ -154,7 +154,7 @@ def test_flips_of_a_large_database(servers, shells, base, report, mode):
     if mode == "wal":
         reader.sql("BEGIN")
         reader.sql("SELECT count(*) FROM tick")
-    with Watch(live, base / "data") as watch:
+    with Watch(live, base) as watch:
         server.restore(names[1])
         watch.look()
         _, longest = watch.end()

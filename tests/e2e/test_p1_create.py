@@ -136,15 +136,12 @@ def numbers(path):
     return {writer: range(1, n + 1) for writer, _, _, n in rows}
 
 
-def backups_beside_busy_writers(servers, totals, seed, mode, n):
+def backups_beside_busy_writers(server, totals, seed, mode, n):
     """Passes over the file: one; in rollback mode one more to compare the live
     file with the copy, and one over the patched copy for its SHA-256.
     """
-    server = servers()
     live = server.live()
-    live.parent.mkdir(parents=True, mode=0o700)
     app.make_bank(live, mode, 4096, 0, LARGE)
-    server.start()
     passes = 1 if mode == "wal" else 3
     total, during = LARGE * app.BALANCE, 0
     how = {
@@ -175,18 +172,33 @@ def backups_beside_busy_writers(servers, totals, seed, mode, n):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_backup_beside_busy_writers(servers, totals, report, seed, mode):
+def test_backup_beside_busy_writers(in_memory, totals, report, seed, mode):
     n = BANKS[mode][0]
-    during = backups_beside_busy_writers(servers, totals, seed, mode, n)
+    during = backups_beside_busy_writers(in_memory, totals, seed, mode, n)
     report(f"P1: {n} backups of 7 MB in {mode} mode beside {during} commits")
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("mode", MODES)
-def test_many_backups_beside_busy_writers(servers, totals, report, seed, mode):
+def test_many_backups_beside_busy_writers(server, totals, report, seed, mode):
     n = BANKS[mode][1]
-    during = backups_beside_busy_writers(servers, totals, seed, mode, n)
+    during = backups_beside_busy_writers(in_memory, totals, seed, mode, n)
     report(f"Soak, P1: {n} backups of 7 MB in {mode} mode beside {during} commits")
+
+
+def test_control_an_older_copy_is_not_recent(base, seed):
+    """Sound and balanced, but of a moment before the request."""
+    live, copy = base / "app.db", base / "copy.db"
+    app.make_bank(live, "wal", 4096, 0)
+    with app.Bank(live, base, seed, "wal", readers=0) as bank:
+        bank.progress(1, wait_for)
+        dbfile.execute(live, f"VACUUM INTO '{copy}'")
+        taken = bank.acked()
+        bank.progress(2, wait_for)
+        assert dbfile.integrity(copy) == "ok" and is_balanced(copy, app.TOTAL)
+        assert holes(journal(copy), bank.acked(), bank.acked()) != []
+        assert holes(journal(copy), [0] * 4, [0] * 4) != []
+        assert holes(journal(copy), [0] * 4, taken) == []
 
 
 class Enough(Exception):
