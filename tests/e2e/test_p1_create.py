@@ -180,7 +180,7 @@ def test_backup_beside_busy_writers(in_memory, totals, report, seed, mode):
 
 @pytest.mark.soak
 @pytest.mark.parametrize("mode", MODES)
-def test_many_backups_beside_busy_writers(server, totals, report, seed, mode):
+def test_many_backups_beside_busy_writers(in_memory, totals, report, seed, mode):
     n = BANKS[mode][1]
     during = backups_beside_busy_writers(in_memory, totals, seed, mode, n)
     report(f"Soak, P1: {n} backups of 7 MB in {mode} mode beside {during} commits")
