@@ -313,7 +313,9 @@ static int into_live(struct restoration *r, struct err *e)
     };
     int rc = restore_run(&o, &r->result, e);
 
-    if (rc != 0 && r->kept) {
+    if (rc != 0 && r->result.in_doubt) {
+        (void)err_wrap(e, "the state before is kept as backup %s", r->safety.s);
+    } else if (rc != 0 && r->kept) {
         /* Nothing was restored: the copy of what is still there is not
          * needed, and nobody is told of it. */
         struct err ignored;
@@ -507,7 +509,7 @@ static int restore_now(struct restoration *r, struct err *e)
     rc = over_present(r, e);
     if (rc != 0 && r->unreadable)
         return over_damage(r, e);
-    if (rc == 0)
+    if (rc == 0 || r->result.in_doubt)
         settle(r);
     return rc;
 }

@@ -432,8 +432,12 @@ static int commit(struct restore *s, struct err *e)
     if (phase_enter("restore.commit", e) != 0)
         return -1;
     rc = sqlite3_exec(s->writer, "COMMIT", NULL, NULL, NULL);
-    if (rc != SQLITE_OK)
+    if (rc != SQLITE_OK) {
+        /* A sync that failed after the commit was written; where there was no
+         * room or a lock it was not written. */
+        s->r->in_doubt = (rc & 0xff) == SQLITE_IOERR;
         return sq_fail(s->writer, rc, e, "cannot commit the restore");
+    }
     s->in_transaction = false;
     return 0;
 }

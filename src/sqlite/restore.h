@@ -46,6 +46,9 @@ struct restore_result {
     uint64_t n_written; /* pages */
     uint64_t n_patched; /* pages of the safety file, under the lock */
     int64_t locked_ms;  /* how long the write lock was held */
+    bool in_doubt;      /* the commit failed where it may have reached the
+                           disk: a crash may yet bring it about, so that what
+                           was kept is needed */
 };
 
 /*
