@@ -250,7 +250,9 @@ static const char *add(sqlite3_vfs *vfs, const char *name,
     vfs->pAppData = real;
     vfs->szOsFile += (int)sizeof(struct private_file);
     vfs->xOpen = xopen;
-    return sqlite3_vfs_register(vfs, 0) == SQLITE_OK ? name : NULL;
+    if (sqlite3_vfs_register(vfs, 0) != SQLITE_OK)
+        vfs->zName = NULL;
+    return vfs->zName;
 }
 
 const char *check_vfs_private(void)
