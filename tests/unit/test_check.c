@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "dbfile.h"
+#include "failing.h"
 #include "sqlite/check.h"
 #include "sqlite3.h"
 
@@ -425,7 +426,9 @@ static void crashes(void **state)
     struct err e;
 
     (void)state;
+    failing_real_children(true);
     assert_int_equal(check_run(crashing, &o, &r, &e), 0);
+    failing_real_children(false);
     assert_int_equal(r.result, CHECK_NOT_PROVEN);
     assert_string_equal(r.problem, "the checker crashed on this file");
     check_report_fini(&r);

@@ -1,0 +1,447 @@
+/* Every call that src/sqlite makes fails once, and from then on: copying,
+ * restoring, checking, converting (P2, P3). */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "copyjob.h"
+#include "dbutil.h"
+#include "failing.h"
+#include "restorejob.h"
+#include "sqlite/check.h"
+#include "sqlite/image.h"
+#include "sqlite/sq.h"
+#include "sqlite3.h"
+
+#define ORIGINAL scratch_path("original.db")
+#define LIVE scratch_path("live.db")
+
+/* One operation and what holds after it, however it ended. */
+struct op {
+    const char *name;
+    void (*prepare)(void);
+    int (*run)(struct err *e);
+    void (*after)(int rc, const struct err *e);
+};
+
+static unsigned sweep_one(const struct op *op, enum failing_how how,
+                          bool for_good)
+{
+    unsigned n;
+
+    for (n = 1;; n++) {
+        struct err e = {0};
+        int fds;
+        int rc;
+        bool fired;
+
+        op->prepare();
+        fds = fds_open();
+        failing_arm(n, how, for_good);
+        rc = op->run(&e);
+        fired = failing_disarm();
+        if (fds_open() != fds || (rc != 0 && e.code == ERR_NONE) ||
+            (rc != 0 && !fired))
+            fail_msg("%s: call %u (%s) as %d: %d, %s; %d descriptors for %d",
+                     op->name, n, failing_what(), (int)how, rc, e.message,
+                     fds_open(), fds);
+        if (op->after != NULL)
+            op->after(rc, &e);
+        if (!fired)
+            return n - 1;
+    }
+}
+
+static void sweep(const struct op *op)
+{
+    unsigned n = 0;
+
+    for (int how = 0; how < FAIL_HOWS; how++) {
+        n += sweep_one(op, (enum failing_how)how, false);
+        n += sweep_one(op, (enum failing_how)how, true);
+    }
+    print_message("%s: %u calls failed\n", op->name, n);
+}
+
+/* -------------------------------------------------------------- databases */
+
+static void make_original(const char *mode, int page_size, int auto_vacuum,
+                          int n)
+{
+    restorejob_make(0, ORIGINAL, page_size, auto_vacuum, mode, n, "live");
+    app_close(0);
+}
+
+static void put_live(void)
+{
+    (void)unlink(scratch_path("live.db-wal"));
+    (void)unlink(scratch_path("live.db-shm"));
+    (void)unlink(scratch_path("live.db-journal"));
+    file_copy_all(ORIGINAL, LIVE);
+    if (file_exists(scratch_path("original.db-wal")))
+        file_copy_all(scratch_path("original.db-wal"),
+                      scratch_path("live.db-wal"));
+}
+
+static int64_t live_is(const char *salt)
+{
+    int64_t n;
+
+    app_open(3, LIVE);
+    assert_int_equal(app_int(3, APP_INTEGRITY), 1);
+    n = app_int(3, strcmp(salt, "live") == 0
+                       ? "SELECT count(*) FROM t WHERE b GLOB 'live-*'"
+                       : "SELECT count(*) FROM t WHERE b GLOB 'backup-*'");
+    app_sql(3, "BEGIN EXCLUSIVE; ROLLBACK");
+    app_close(3);
+    return n;
+}
+
+/* ---------------------------------------------------------------- copying */
+
+static struct bytes image;
+
+static struct copyjob copyjob;
+
+static void prepare_copy(void)
+{
+    put_live();
+    copyjob_init(&copyjob, LIVE, NULL);
+    copyjob.live.busy_timeout_ms = 1;
+}
+
+static int copy(struct err *e)
+{
+    int rc = copyjob_run(&copyjob, e);
+
+    live_disconnect(copyjob.db);
+    copyjob.db = NULL;
+    return rc;
+}
+
+static void right_or_none(int rc, const struct err *e)
+{
+    (void)e;
+    copyjob_fini(&copyjob);
+    if (rc == 0) {
+        struct bytes got = bytes_read(scratch_path("out"));
+
+        assert_true(bytes_equal(got, image, bytes_skip_mode));
+        bytes_fini(&got);
+    }
+}
+
+static void copies(void **state)
+{
+    static const char *const modes[] = {"wal", "delete"};
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct op op = {"copy", prepare_copy, copy, right_or_none};
+
+        make_original(modes[i], 4096, 0, 200);
+        put_live();
+        app_image(LIVE, scratch_path("image"));
+        image = bytes_read(scratch_path("image"));
+        sweep(&op);
+        bytes_fini(&image);
+        (void)scratch_clear(NULL);
+    }
+}
+
+/* -------------------------------------------------------------- restoring */
+
+static int n_kept;
+static int n_live;
+static int n_backup;
+
+static int keep(void *ctx, const struct copy *c, struct err *e)
+{
+    (void)ctx;
+    (void)e;
+    n_kept++;
+    return c->n_pages > 0 ? 0 : -1;
+}
+
+static int keep_raw(void *ctx, uint64_t n, struct err *e)
+{
+    (void)ctx;
+    (void)e;
+    n_kept++;
+    return n > 0 ? 0 : -1;
+}
+
+static struct restorejob restorejob;
+
+static void prepare_job(void)
+{
+    restorejob_init(&restorejob, NULL);
+    restorejob.live.busy_timeout_ms = 1;
+    restorejob.opts.keep = keep;
+    n_kept = 0;
+}
+
+static void prepare_restore(void)
+{
+    put_live();
+    prepare_job();
+}
+
+static int restore(struct err *e)
+{
+    return restore_run(&restorejob.opts, &restorejob.result, e);
+}
+
+static int restore_damaged(struct err *e)
+{
+    return restore_over_damage(&restorejob.opts, keep_raw, &restorejob.result,
+                               e);
+}
+
+/* The one or the other, all of it; nothing restored that was not kept. */
+static void old_or_new(int rc, const struct err *e)
+{
+    bool in_doubt = restorejob.result.in_doubt;
+    bool is_new = rc == 0 || (in_doubt && live_is("live") == 0);
+    int64_t n = live_is(is_new ? "backup" : "live");
+
+    restorejob_fini(&restorejob);
+    if (n != (is_new ? n_backup : n_live))
+        fail_msg("%d rows after %s: %s", (int)n, failing_what(), e->message);
+    assert_true(!(is_new || in_doubt) || n_kept == 1);
+}
+
+static void restores(void **state)
+{
+    static const struct {
+        const char *mode;
+        int auto_vacuum;
+        int n_live;
+        int n_backup;
+    } kinds[] = {{"wal", 0, 60, 90},
+                 {"wal", 1, 160, 40},
+                 {"delete", 1, 60, 90},
+                 {"delete", 0, 160, 40}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        struct op op = {"restore", prepare_restore, restore, old_or_new};
+
+        n_live = kinds[i].n_live;
+        n_backup = kinds[i].n_backup;
+        make_original(kinds[i].mode, 4096, kinds[i].auto_vacuum, n_live);
+        restorejob_make_backup(4096, 0, n_backup, false);
+        sweep(&op);
+        (void)scratch_clear(NULL);
+    }
+}
+
+static void put_damaged(void)
+{
+    struct bytes b;
+
+    put_live();
+    b = bytes_read(LIVE);
+    memset(b.p, 0xa5, 4096);
+    bytes_write(LIVE, b);
+    bytes_fini(&b);
+    prepare_job();
+}
+
+static void raw_or_new(int rc, const struct err *e)
+{
+    (void)e;
+    restorejob_fini(&restorejob);
+    if (rc == 0 || n_kept > 0) {
+        /* What the journal holds is brought back by the next who opens it. */
+        assert_int_equal(n_kept, 1);
+        if (rc == 0)
+            assert_int_equal(live_is("backup"), n_backup);
+    } else {
+        struct bytes b = bytes_read(LIVE);
+
+        for (int i = 0; i < 4096; i++)
+            assert_int_equal(b.p[i], 0xa5);
+        bytes_fini(&b);
+    }
+}
+
+static void restores_damaged(void **state)
+{
+    struct op op = {"restore over damage", put_damaged, restore_damaged,
+                    raw_or_new};
+
+    (void)state;
+    n_backup = 50;
+    make_original("delete", 4096, 0, 30);
+    restorejob_make_backup(4096, 0, n_backup, false);
+    sweep(&op);
+}
+
+/* --------------------------------------------------- checking, converting */
+
+static struct check_opts check_opts;
+
+static void no_preparation(void)
+{
+}
+
+/* What fails must not be taken for damage, nor for a sound file. */
+static int check(struct err *e)
+{
+    struct check_report r;
+    int rc = check_run(NULL, &check_opts, &r, e);
+
+    check_report_fini(&r);
+    return rc;
+}
+
+static void checks(void **state)
+{
+    static const char *const sql[] = {
+        "CREATE TABLE t(a); INSERT INTO t VALUES(1)",
+        "CREATE TABLE t(a CHECK(f(a)>a), b COLLATE app);"
+        "CREATE INDEX i ON t(b); INSERT INTO t DEFAULT VALUES"};
+
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        struct op op = {"check", no_preparation, check, NULL};
+
+        app_open(0, LIVE);
+        app_sql(0, "PRAGMA journal_mode=WAL");
+        app_try(0, sql[i % 2]);
+        if (i < 2)
+            app_close(0);
+        check_opts = (struct check_opts){.path = LIVE,
+                                         .live = i >= 2,
+                                         .wal = i >= 2,
+                                         .deep = i == 1,
+                                         .size_bytes = 8192};
+        sweep(&op);
+        if (i >= 2)
+            app_close(0);
+        (void)scratch_clear(NULL);
+    }
+}
+
+static void remove_converted(void)
+{
+    (void)unlink(scratch_path("converted"));
+}
+
+static int convert(struct err *e)
+{
+    return convert_run(NULL, LIVE, scratch_path("converted"), 1024, 8192, e);
+}
+
+static void nothing_left(int rc, const struct err *e)
+{
+    (void)e;
+    if (rc == 0)
+        app_check(scratch_path("converted"));
+}
+
+static void conversions(void **state)
+{
+    struct op op = {"convert", remove_converted, convert, nothing_left};
+
+    (void)state;
+    make_original("delete", 4096, 0, 20);
+    put_live();
+    sweep(&op);
+}
+
+/* ------------------------------------------------------------ small things */
+
+static int empty_image(struct err *e)
+{
+    struct buf b = {0};
+    int rc = image_empty(&b, e);
+
+    buf_fini(&b);
+    return rc;
+}
+
+static int header(struct err *e)
+{
+    struct live_opts o = {.path = LIVE, .label = "test", .busy_timeout_ms = 1};
+    struct db_header h;
+    uint64_t n;
+
+    return live_header(&o, &h, &n, e);
+}
+
+static int raw(struct err *e)
+{
+    uint64_t n = 0;
+
+    return live_copy_raw(&copyjob.live, copyjob.out, &n, e);
+}
+
+static void end_raw(int rc, const struct err *e)
+{
+    right_or_none(rc, e);
+}
+
+static int counted(struct err *e)
+{
+    struct sqlite3 *db = NULL;
+    int64_t n = 0;
+    int rc = sq_open(LIVE, &db, e);
+
+    if (rc == 0)
+        rc = sq_int(db, "SELECT count(*) FROM t", &n, e);
+    sq_close(db);
+    return rc;
+}
+
+static void small(void **state)
+{
+    static const struct op ops[] = {{"image", put_live, empty_image, NULL},
+                                    {"header", put_live, header, NULL},
+                                    {"raw copy", prepare_copy, raw, end_raw},
+                                    {"count", put_live, counted, NULL}};
+
+    (void)state;
+    make_original("delete", 4096, 0, 20);
+    image = bytes_read(ORIGINAL);
+    for (size_t i = 0; i < sizeof ops / sizeof *ops; i++)
+        sweep(&ops[i]);
+    bytes_fini(&image);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        {"failing: a copy is right or there is an error", copies, NULL,
+         scratch_clear, NULL},
+        {"failing: a restore happens whole or not at all", restores, NULL,
+         scratch_clear, NULL},
+        {"failing: a damaged file is restored whole or stays", restores_damaged,
+         NULL, scratch_clear, NULL},
+        {"failing: a check says that it failed", checks, NULL, scratch_clear,
+         NULL},
+        {"failing: a conversion leaves nothing behind", conversions, NULL,
+         scratch_clear, NULL},
+        {"failing: headers, raw copies, empty images", small, NULL,
+         scratch_clear, NULL},
+    };
+    struct err e;
+    int failed;
+
+    if (app_start() != 0 || sq_init(&e) != 0)
+        return 1;
+    failed = cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
+    app_stop();
+    return failed;
+}
