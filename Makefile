@@ -3,6 +3,7 @@
 #   DEPS=no            never look for packages, never install any
 #   CC=clang           another compiler
 #   SANITIZE=a,b       build with -fsanitize=a,b, into build/san-a-b
+#   COVERAGE=1         build with gcov's counters, into build/coverage
 #   SQLITE_DIR=DIR     build with the sqlite3.c and sqlite3.h in DIR, without npm
 #   WERROR=1           warnings are errors
 #   V=1                print the commands in full
@@ -22,6 +23,7 @@ SQLITE_DIR ?=
 PREFIX ?= /usr/local
 DESTDIR ?=
 SANITIZE :=
+COVERAGE :=
 WERROR :=
 PORT := 8080
 DEMO_DATA := demo-data
@@ -47,7 +49,9 @@ say = $(if $(V),,@echo '  $(1)  $@';)
 empty :=
 space := $(empty) $(empty)
 comma := ,
-B := build$(if $(SANITIZE),/san-$(subst $(comma),-,$(SANITIZE)))
+B := build$(if $(SANITIZE),/san-$(subst $(comma),-,$(SANITIZE)))$(if $(COVERAGE),/coverage)
+# It is not measured: the one without counters serves.
+SQLITE_OBJ := $(if $(COVERAGE),build,$(B))/sqlite3.o
 GEN := build/gen
 SQLITE := $(or $(SQLITE_DIR),build/sqlite)
 
@@ -57,10 +61,15 @@ OBJ := $(SRC:src/%.c=$(B)/obj/%.o)
 TEST_OBJ := $(SRC:src/%.c=$(B)/test/obj/%.o)
 
 # tests/unit/test_X.c is a program; the other files there are linked into each.
+# In test_failing_X calls fail that failing.wrap names (tests/unit/failing.h).
 UNIT_SRC := $(sort $(wildcard tests/unit/*.c))
 UNIT_OBJ := $(UNIT_SRC:tests/unit/%.c=$(B)/test/unit/%.o)
 UNIT_HELP := $(filter-out $(B)/test/unit/test_%,$(UNIT_OBJ))
 UNIT_BIN := $(patsubst %.o,%,$(filter $(B)/test/unit/test_%,$(UNIT_OBJ)))
+# A limited child ends without writing gcov's counters; done in the process of
+# the test its work is counted.
+WRAPPED := $(addprefix $(B)/test/unit/test_,failing_% \
+	$(if $(COVERAGE),check convert copy live restore service%))
 
 # tests/fuzz/fuzz_X.c is a fuzz target; the other files there go with each.
 FUZZ_SRC := $(sort $(wildcard tests/fuzz/*.c))
@@ -75,7 +84,11 @@ FUZZ_BIN := $(FUZZ:%=build/fuzz/%)
 
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wvla -Wformat=2
 HARDEN := -fstack-protector-strong -fPIE
-ifdef SANITIZE
+ifneq ($(COVERAGE),)
+# What gcov says of optimized code is not what stands there.
+override CFLAGS := -O0 -g
+HARDEN += --coverage -fprofile-update=atomic
+else ifneq ($(SANITIZE),)
 HARDEN += -fno-omit-frame-pointer -fsanitize=$(SANITIZE) \
 	-fno-sanitize-recover=all
 else
@@ -122,7 +135,7 @@ all: $(B)/holdfast ## build build/holdfast (the default)
 DEPS_FOR := $(sort build \
 	$(if $(SQLITE_DIR)$(wildcard node_modules/.package-lock.json),,sqlite) \
 	$(if $(filter run try-run test,$(MAKECMDGOALS)),run) \
-	$(if $(filter test soak unit corpora e2e try-run lint,$(MAKECMDGOALS)),test) \
+	$(if $(filter test soak unit corpora coverage e2e try-run lint,$(MAKECMDGOALS)),test) \
 	$(if $(filter fuzz,$(MAKECMDGOALS)),fuzz) \
 	$(if $(filter bench,$(MAKECMDGOALS)),run test bench))
 deps: ## install the Debian packages that are missing (as root)
@@ -142,10 +155,10 @@ $(B)/flags:
 	@mkdir -p $(@D)
 	@echo "$$FLAGS" >$@
 
-$(B)/holdfast: $(B)/sqlite3.o $(OBJ)
+$(B)/holdfast: $(SQLITE_OBJ) $(OBJ)
 	$(call say,LINK)$(LINK) -o $@ $^ $(LIBS)
 
-$(B)/test/holdfast: $(B)/sqlite3.o $(TEST_OBJ)
+$(B)/test/holdfast: $(SQLITE_OBJ) $(TEST_OBJ)
 	$(call say,LINK)$(LINK) -o $@ $^ $(LIBS)
 
 $(B)/obj/%.o: src/%.c $(B)/flags | deps $(GEN)/openapi.h $(SQLITE)/sqlite3.h
@@ -160,9 +173,10 @@ $(B)/test/unit/%.o: tests/unit/%.c $(B)/flags | deps $(GEN)/openapi.h $(SQLITE)/
 	@mkdir -p $(@D)
 	$(call say,CC  )$(COMPILE) -DHOLDFAST_TEST -Itests/unit -c -o $@ $<
 
-$(UNIT_BIN): %: %.o $(UNIT_HELP) $(B)/sqlite3.o \
+$(UNIT_BIN): %: %.o $(UNIT_HELP) $(SQLITE_OBJ) \
 		$(filter-out %/main.o,$(TEST_OBJ))
-	$(call say,LINK)$(LINK) -o $@ $^ $(LIBS) -lcmocka
+	$(call say,LINK)$(LINK) $(if $(filter $(WRAPPED),$@),@tests/unit/failing.wrap) \
+		-o $@ $^ $(LIBS) -lcmocka
 
 # A fuzz target with a main that runs it on files.
 $(B)/test/fuzz/%.o: tests/fuzz/%.c $(B)/flags | deps $(GEN)/openapi.h $(SQLITE)/sqlite3.h
@@ -170,13 +184,15 @@ $(B)/test/fuzz/%.o: tests/fuzz/%.c $(B)/flags | deps $(GEN)/openapi.h $(SQLITE)/
 	$(call say,CC  )$(COMPILE) -DHOLDFAST_TEST -Itests/fuzz -c -o $@ $<
 
 $(REPLAY_BIN): $(B)/test/fuzz/%: $(B)/test/fuzz/fuzz_%.o $(REPLAY_HELP) \
-		$(B)/sqlite3.o $(filter-out %/main.o,$(TEST_OBJ))
+		$(SQLITE_OBJ) $(filter-out %/main.o,$(TEST_OBJ))
 	$(call say,LINK)$(LINK) -o $@ $^ $(LIBS)
 
 # Without debug information, which would take a quarter of the whole build.
-$(B)/sqlite3.o: $(SQLITE)/sqlite3.c $(B)/flags | deps
+ifndef COVERAGE
+$(SQLITE_OBJ): $(SQLITE)/sqlite3.c $(B)/flags | deps
 	@mkdir -p $(@D)
 	$(call say,CC  )$(CC) -w -pthread $(CFLAGS) -g0 $(HARDEN) $(SQLITE_FLAGS) -c -o $@ $<
+endif
 
 -include $(OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(UNIT_OBJ:.o=.d) $(REPLAY_OBJ:.o=.d)
 
@@ -208,10 +224,10 @@ $(GEN)/openapi.h: src/api/openapi.json
 
 # ----------------------------------------------------------------- testing
 
-.PHONY: test unit corpora e2e soak try-run fuzz
+.PHONY: test unit corpora coverage e2e soak try-run fuzz
 
 # Everything, stage by stage, as CI runs it; the first that fails ends it.
-STAGES := $(if $(SANITIZE),all unit corpora e2e,all lint unit corpora e2e try-run)
+STAGES := $(if $(SANITIZE),all unit corpora e2e,all lint unit corpora coverage e2e try-run)
 test: deps ## build, lint and run every test but the long ones
 	@for stage in $(STAGES); do \
 	    echo "== $$stage"; \
@@ -234,6 +250,24 @@ corpora: $(REPLAY_BIN) ## run every fuzz target on its corpus
 	    $(B)/test/fuzz/$$t tests/fuzz/corpus/$$t 2>$$log || \
 	        { tail -n 20 $$log; echo "failed: $$t"; exit 1; }; \
 	done
+
+# What the tests of the parts that hold the promises ran of these parts.
+COVERAGE_BIN := $(filter-out $(addprefix $(B)/test/unit/test_, \
+	api_% cli_% http_% guard json),$(UNIT_BIN))
+ifndef COVERAGE
+coverage: build/sqlite3.o ## measure what the unit tests run of the code
+	@$(MAKE) --no-print-directory COVERAGE=1 $@
+else
+coverage: $(COVERAGE_BIN)
+	@find $(B) -name '*.gcda' -delete
+	@failed=; for t in $(abspath $(COVERAGE_BIN)); do \
+	    d=$$(mktemp -d -p /dev/shm || mktemp -d); chmod 755 $$d; \
+	    (cd $$d && TMPDIR=$$d GCOV_ERROR_FILE=/dev/null $$t >log 2>&1) || \
+	        { cat $$d/log; failed="$$failed $${t##*/}"; }; \
+	    rm -rf $$d; \
+	done; [ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
+	@tools/coverage $(B)
+endif
 
 export PYTHONDONTWRITEBYTECODE := 1
 PYTEST = HOLDFAST_BIN=$(abspath $(B)/test/holdfast) \
