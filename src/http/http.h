@@ -29,7 +29,8 @@
  *                        application/json on a route that takes a body
  *   413 PAYLOAD_TOO_LARGE  body over the route's max_body, known from
  *                        Content-Length before it is read, or counted
- *   503 BUSY             stopping, with Retry-After and reason "stopping"
+ *   503 BUSY             with Retry-After and reason "stopping", or "memory":
+ *                        4 MiB are held of all bodies at a time
  * The connection is closed after a refusal that leaves a body unread, and
  * after each of the first five.
  *

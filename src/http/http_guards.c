@@ -112,6 +112,16 @@ static void refuse(struct http_request *rq, int status, const char *code,
     http_reply_error(rq, status, code, message, NULL, NULL);
 }
 
+void guards_refuse_busy(struct http_request *rq, const char *reason,
+                        const char *message)
+{
+    struct http_headers *h = http_headers_new();
+
+    http_headers_put(h, "Retry-After", "5");
+    http_reply_error(rq, 503, "BUSY", message,
+                     json_pack("{s:s}", "reason", reason), h);
+}
+
 static bool check_target(struct http_request *rq, const char *url,
                          const char *method, const char *version)
 {
@@ -359,7 +369,8 @@ bool guards_check_body(struct http_request *rq)
     else if (rq->body_seen > rq->route->max_body)
         refuse_size(rq);
     else if (rq->out_of_memory)
-        refuse(rq, 503, "BUSY", "there is no memory for the body just now");
+        guards_refuse_busy(rq, "memory",
+                           "there is no memory for the body just now");
     else
         return true;
     return false;

@@ -126,6 +126,10 @@ void guards_check(struct http_request *rq, const char *url, const char *method,
 /* guards_check_body: what only the whole body shows. */
 bool guards_check_body(struct http_request *rq);
 
+/* guards_refuse_busy: 503 with this reason, and Retry-After. */
+void guards_refuse_busy(struct http_request *rq, const char *reason,
+                        const char *message);
+
 /* ---- http_router.c ---- */
 
 /* router_match: find rq's route and parameters.  0; 404; or 405 with the
@@ -168,6 +172,11 @@ const struct http_opts *server_opts(const struct http_server *s);
 
 /* server_knows_host: whether the host is one of ours. */
 bool server_knows_host(const struct http_server *s, const char *host);
+
+/* server_take_memory: whether n bytes more may be held of bodies, over all
+ * requests (P9); they are given back with server_give_memory. */
+bool server_take_memory(struct http_server *s, size_t n);
+void server_give_memory(struct http_server *s, size_t n);
 
 /* server_next_id: 16 hex digits that this server has not given before. */
 void server_next_id(struct http_server *s, char id[17]);

@@ -38,6 +38,7 @@ void request_free(struct http_request *rq)
 {
     if (rq->response != NULL)
         MHD_destroy_response(rq->response);
+    server_give_memory(rq->server, rq->body_cap);
     free(rq->query);
     free(rq->body);
     free(rq);
@@ -155,8 +156,13 @@ bool request_take_body(struct http_request *rq, const char *bytes, size_t n)
 
         while (cap < rq->body_len + n)
             cap *= 2;
+        if (!server_take_memory(rq->server, cap - rq->body_cap)) {
+            rq->out_of_memory = true;
+            return true;
+        }
         grown = realloc(rq->body, cap);
         if (grown == NULL) {
+            server_give_memory(rq->server, cap - rq->body_cap);
             rq->out_of_memory = true;
             return true;
         }

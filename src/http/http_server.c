@@ -51,6 +51,8 @@
  * Without a limit it takes megabytes at once for a client that takes none,
  * and a few hundred of those keep a thread busy for seconds. */
 #define UNSENT_BYTES (256 << 10)
+/* Of all bodies that are held at a time. */
+#define MAX_BODIES_BYTES ((size_t)4 << 20)
 /* That much of a body has to come within the idle time-out: 2 KiB a second. */
 #define BODY_PIECE_BYTES (64u << 10)
 
@@ -63,6 +65,7 @@ struct http_server {
     size_t n_hosts;
     uint64_t id_base;
     atomic_uint_fast64_t id_count;
+    atomic_size_t body_bytes; /* that requests hold */
 
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t changed;
@@ -83,6 +86,19 @@ bool server_knows_host(const struct http_server *s, const char *host)
             return true;
     }
     return false;
+}
+
+bool server_take_memory(struct http_server *s, size_t n)
+{
+    if (atomic_fetch_add(&s->body_bytes, n) + n <= MAX_BODIES_BYTES)
+        return true;
+    server_give_memory(s, n);
+    return false;
+}
+
+void server_give_memory(struct http_server *s, size_t n)
+{
+    (void)atomic_fetch_sub(&s->body_bytes, n);
 }
 
 void server_next_id(struct http_server *s, char id[17])
@@ -153,16 +169,6 @@ static enum MHD_Result queue_reply(struct http_request *rq)
     return r;
 }
 
-static void refuse_stopping(struct http_request *rq)
-{
-    struct http_headers *h = http_headers_new();
-
-    http_headers_put(h, "Retry-After", "5");
-    rq->close = true;
-    http_reply_error(rq, 503, "BUSY", "the service is stopping",
-                     json_pack("{s:s}", "reason", "stopping"), h);
-}
-
 /* run_handler: call it, and put the connection to sleep unless it has replied
  * already.  Only the connection's own thread comes here. */
 static enum MHD_Result run_handler(struct http_request *rq)
@@ -170,7 +176,8 @@ static enum MHD_Result run_handler(struct http_request *rq)
     int running = HANDOFF_RUNNING;
 
     if (!begin_handling(rq->server)) {
-        refuse_stopping(rq);
+        rq->close = true;
+        guards_refuse_busy(rq, "stopping", "the service is stopping");
         return queue_reply(rq);
     }
     rq->handled = true;

@@ -92,24 +92,29 @@ static const struct http_route routes[] = {
     {"GET", "/much", much, 0},
 };
 
-static int start_server(void **state)
+static int start_with(unsigned limit_s, struct http_server **out)
 {
     struct err e = {0};
 
-    (void)state;
-    log_set_level(LOG_OFF);
     if (http_server_start(
             (struct http_opts){.host = "127.0.0.3",
                                .routes = routes,
                                .n_routes = sizeof routes / sizeof routes[0],
                                .max_connections = MAX_CONNECTIONS,
-                               .idle_timeout_s = LIMIT_S},
-            &server, &e) != 0) {
+                               .idle_timeout_s = limit_s},
+            out, &e) != 0) {
         (void)fprintf(stderr, "%s\n", e.message);
         return -1;
     }
-    peer_use("127.0.0.3", http_server_port(server));
+    peer_use("127.0.0.3", http_server_port(*out));
     return 0;
+}
+
+static int start_server(void **state)
+{
+    (void)state;
+    log_set_level(LOG_OFF);
+    return start_with(LIMIT_S, &server);
 }
 
 static int stop_server(void **state)
@@ -251,6 +256,49 @@ static void crowd(void **state)
     (void)close(busy);
 }
 
+/* P9: what is held of unfinished bodies is bounded, over all of them. */
+static void bodies(void **state)
+{
+    static char piece[(1 << 20) - 1];
+    struct http_server *patient;
+    struct answer a;
+    int fds[8];
+
+    (void)state;
+    memset(piece, ' ', sizeof piece);
+    assert_int_equal(start_with(0, &patient), 0);
+    for (int i = 0; i < 8; i++) {
+        fds[i] = peer_dial();
+        peer_say(fds[i], "POST /answer HTTP/1.1\r\n" LOCAL
+                         "Content-Type: application/json\r\n"
+                         "Content-Length: 1048576\r\n\r\n");
+        assert_true(peer_send(fds[i], piece, sizeof piece));
+    }
+    for (int i = 0; i < 8; i++)
+        peer_say(fds[i], " ");
+    for (int i = 0, n_busy = 0; i < 8; i++) {
+        assert_true(peer_read(fds[i], false, &a));
+        if (a.status == 503) {
+            n_busy++;
+            assert_non_null(strstr(a.body, "\"reason\":\"memory\""));
+            assert_string_equal(answer_header(&a, "Retry-After"), "5");
+        } else {
+            assert_int_equal(a.status, 200);
+        }
+        answer_fini(&a);
+        (void)close(fds[i]);
+        if (i == 7)
+            assert_in_range(n_busy, 1, 7);
+    }
+    /* They have been given back. */
+    assert_int_equal(answered("POST /answer HTTP/1.1\r\n" LOCAL
+                              "Content-Type: application/json\r\n"
+                              "Content-Length: 2\r\n\r\n{}"),
+                     200);
+    http_server_stop(patient);
+    peer_use("127.0.0.3", http_server_port(server));
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -265,6 +313,8 @@ int main(void)
         {"http: a request that is being answered is not", answering, NULL, NULL,
          NULL},
         {"http: in a crowd the one that has waited longest gives way", crowd,
+         NULL, NULL, NULL},
+        {"http: of all bodies together a few MiB are held, more is 503", bodies,
          NULL, NULL, NULL},
     };
 
