@@ -106,6 +106,8 @@ int file_open_at(int dir, const char *name, int flags, struct err *e)
     if (fstat(fd, &st) != 0) {
         (void)err_sys(e, "cannot examine %s", name);
         file_close(&fd);
+        if ((flags & O_EXCL) != 0)
+            (void)unlinkat(dir, name, 0); /* made just now */
         return -1;
     }
     if (!S_ISREG(st.st_mode)) {
@@ -201,6 +203,22 @@ done:
     return rc;
 }
 
+int file_next_name(DIR *d, const char **name, struct err *e)
+{
+    const struct dirent *ent;
+
+    do {
+        errno = 0;
+        ent = readdir(d);
+    } while (ent != NULL &&
+             (strcmp(ent->d_name, ".") == 0 || strcmp(ent->d_name, "..") == 0));
+    if (ent != NULL) {
+        *name = ent->d_name;
+        return 1;
+    }
+    return errno != 0 ? err_sys(e, "cannot read a folder") : 0;
+}
+
 int file_size(int fd, uint64_t *size_bytes, struct err *e)
 {
     struct stat st;
@@ -243,6 +261,8 @@ static int write_beside(int dir, const char *name, const void *bytes, size_t n,
         goto done;
     }
     rc = file_sync(dir, e);
+    if (rc != 0 && flags == RENAME_NOREPLACE)
+        (void)unlinkat(dir, name, 0);
 done:
     if (rc != 0 && fd >= 0)
         (void)unlinkat(dir, tmp, 0);
@@ -272,9 +292,10 @@ int file_publish(int from_dir, const char *from, int to_dir, const char *to,
         return err_sys(e, "cannot rename to %s", to);
     }
     /* The new name first: a cut between the two leaves both or the new one. */
-    if (file_sync(to_dir, e) != 0 || file_sync(from_dir, e) != 0)
-        return -1;
-    return 0;
+    if (file_sync(to_dir, e) == 0 && file_sync(from_dir, e) == 0)
+        return 0;
+    (void)renameat2(to_dir, to, from_dir, from, RENAME_NOREPLACE);
+    return -1;
 }
 
 int file_unlink(int dir, const char *name, struct err *e)

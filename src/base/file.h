@@ -10,6 +10,7 @@
 #ifndef HOLDFAST_BASE_FILE_H
 #define HOLDFAST_BASE_FILE_H
 
+#include <dirent.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -67,6 +68,10 @@ int file_pread_some(int fd, void *buf, size_t n, uint64_t offset,
 int file_read_small(int dir, const char *name, size_t max, struct buf *out,
                     struct err *e);
 
+/* file_next_name: 1 and the next name in an open folder (but not "." and
+ * ".."; valid until the next call), 0 at the end, -1 on failure. */
+int file_next_name(DIR *d, const char **name, struct err *e);
+
 /* file_size: length in bytes of an open file. */
 int file_size(int fd, uint64_t *size_bytes, struct err *e);
 
@@ -88,8 +93,8 @@ int file_write_new(int dir, const char *name, const void *bytes, size_t n,
 /*
  * file_publish: rename from_dir/from to to_dir/to without replacing anything
  * (ERR_CONFLICT if `to` exists), then sync both folders.  The file itself
- * must have been synced.  When a folder's sync fails the rename stands but
- * nothing may be acknowledged.
+ * must have been synced.  When a folder's sync fails the file is renamed
+ * back, as far as that is possible.
  */
 int file_publish(int from_dir, const char *from, int to_dir, const char *to,
                  struct err *e);

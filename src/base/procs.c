@@ -2,6 +2,7 @@
 #include "base/procs.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,8 +18,8 @@ static bool one_has_open(long pid, dev_t dev, ino_t ino)
 
     (void)snprintf(path, sizeof path, "/proc/%ld/fd", pid);
     d = opendir(path);
-    if (d == NULL)
-        return false; /* gone, or another user's */
+    if (d == NULL) /* gone, or another user's; or who knows */
+        return errno == EMFILE || errno == ENFILE || errno == ENOMEM;
     while (!found && (ent = readdir(d)) != NULL) {
         struct stat st;
 
@@ -36,7 +37,7 @@ bool procs_have_open(dev_t dev, ino_t ino)
     bool found = false;
 
     if (d == NULL)
-        return false;
+        return errno != ENOENT;
     while (!found && (ent = readdir(d)) != NULL) {
         char *end;
         long pid = strtol(ent->d_name, &end, 10);
