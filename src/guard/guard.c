@@ -41,6 +41,7 @@ struct call {
     struct guard_status status;
     size_t status_len;
     bool cancelled;
+    int read_error; /* errno of a read of the reply that failed */
     bool overlong;
 };
 
@@ -260,6 +261,8 @@ static void read_reply(struct call *c)
 
     if (n < 0 && errno == EINTR)
         return;
+    if (n < 0)
+        c->read_error = errno;
     if (n <= 0) {
         file_close(&c->reply_fd);
         return;
@@ -363,6 +366,10 @@ static int conclude(const struct guard_call *call, const struct call *c,
 {
     if (c->cancelled)
         return err_set(e, ERR_CANCELLED, "cancelled");
+    if (c->read_error != 0) {
+        errno = c->read_error;
+        return err_sys(e, "cannot read from a child process");
+    }
     if (c->overlong)
         return crashed(e, "sent an overlong reply");
     if (c->status_len != sizeof c->status)
