@@ -62,6 +62,9 @@ int sq_fail(struct sqlite3 *db, int rc, struct err *e, const char *fmt, ...)
     if (e->code == ERR_CONFLICT)
         (void)snprintf(e->reason, sizeof e->reason, "read_only");
     e->sys = db != NULL ? sqlite3_system_errno(db) : 0;
+    /* A full disk that SQLite met elsewhere than in a write. */
+    if (e->code == ERR_IO && (e->sys == ENOSPC || e->sys == EDQUOT))
+        e->code = ERR_NO_SPACE;
     if (e->code == ERR_IO && (e->sys == EMFILE || e->sys == ENFILE)) {
         errno = e->sys;
         return err_sys(e, "%s", what);

@@ -40,7 +40,7 @@ static void come_back(uid_t uid)
     }
 }
 
-/* ---- file methods: hand on; only xShmMap does something ---- */
+/* ---- file methods: hand on; only xRead and xShmMap do more ---- */
 
 static int shim_close(sqlite3_file *f)
 {
@@ -49,7 +49,11 @@ static int shim_close(sqlite3_file *f)
 
 static int shim_read(sqlite3_file *f, void *p, int n, sqlite3_int64 at)
 {
-    return real_of(f)->pMethods->xRead(real_of(f), p, n, at);
+    int rc = real_of(f)->pMethods->xRead(real_of(f), p, n, at);
+
+    /* SQLite would make SQLITE_CORRUPT of an EIO.  That a read failed says
+     * nothing of what the file holds (P7). */
+    return rc == SQLITE_IOERR_CORRUPTFS ? SQLITE_IOERR_READ : rc;
 }
 
 static int shim_write(sqlite3_file *f, const void *p, int n, sqlite3_int64 at)
