@@ -447,16 +447,12 @@ static void writable_places(void **state)
 
 static void bounded_files(void **state)
 {
-    char file[512];
     char request[520];
-    struct guard_call call;
-    int len;
+    int len = snprintf(request, sizeof request, "g%s", in_scratch("file"));
+    struct guard_call call = a_call("open", request, (size_t)len);
 
     (void)state;
-    (void)snprintf(file, sizeof file, "%s", in_scratch("file"));
-    make_file(file);
-    len = snprintf(request, sizeof request, "g%s", file);
-    call = a_call("open", request, (size_t)len);
+    make_file(request + 1);
     call.paths[0] = (struct guard_path){scratch, true};
     call.file_bytes = MIB;
     expect_reply(&call, "27"); /* EFBIG */
@@ -477,25 +473,19 @@ static void missing_path(void **state)
 static void strange_paths(void **state)
 {
     struct guard_call call = a_call("echo", "x", 1);
-    char file[512];
     char link[512];
 
     (void)state;
-    (void)snprintf(file, sizeof file, "%s", in_scratch("file"));
     (void)snprintf(link, sizeof link, "%s", in_scratch("link"));
-    make_file(file);
-    assert_int_equal(symlink(file, link), 0);
-    call.paths[0].path = link;
-    expect_fail(&call, ERR_NOT_FOUND, "");
-    assert_int_equal(unlink(link), 0);
-    assert_int_equal(symlink(scratch, link), 0);
-    call.paths[0].path = in_scratch("link/file");
-    expect_fail(&call, ERR_NOT_FOUND, "");
-    assert_int_equal(unlink(link), 0);
-    assert_int_equal(mkfifo(link, 0600), 0);
-    call.paths[0].path = link;
-    expect_fail(&call, ERR_NOT_FOUND, "");
-    assert_int_equal(unlink(link), 0);
+    make_file(in_scratch("file"));
+    for (int i = 0; i < 3; i++) {
+        const char *to = i == 0 ? in_scratch("file") : scratch;
+
+        assert_int_equal(i < 2 ? symlink(to, link) : mkfifo(link, 0600), 0);
+        call.paths[0].path = i == 1 ? in_scratch("link/file") : link;
+        expect_fail(&call, ERR_NOT_FOUND, "");
+        assert_int_equal(unlink(link), 0);
+    }
 }
 
 static void limits(void **state)
