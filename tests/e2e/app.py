@@ -117,7 +117,7 @@ def writer(path, acked_path, number, seed, journal, sync="NORMAL", how="{}"):
     db.execute(f"PRAGMA wal_autocheckpoint={how['wal_autocheckpoint']}")
     rng = random.Random(f"{seed}-{number}")
     acked = os.open(acked_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    seq, errors, longest = 0, [], 0
+    seq, errors, waits = 0, [], []
     for _ in commands(db, how["rest_s"]):
         start = time.monotonic()
         try:
@@ -129,8 +129,16 @@ def writer(path, acked_path, number, seed, journal, sync="NORMAL", how="{}"):
             continue
         seq += 1
         os.write(acked, b"%011d\n" % seq)
-        longest = max(longest, time.monotonic() - start)
-    reply({"commits": seq, "errors": errors, "longest_wait_s": longest})
+        waits.append(time.monotonic() - start)
+    waits.sort()
+    reply(
+        {
+            "commits": seq,
+            "errors": errors,
+            "longest_wait_s": max(waits, default=0),
+            "p99_wait_s": waits[len(waits) * 99 // 100] if waits else 0,
+        }
+    )
 
 
 def look(db, accounts):
@@ -333,6 +341,7 @@ class Bank:
             "mixed": [m for r in read for m in r["mixed"]],
             "errors": [e for p in written + read for e in p["errors"]],
             "longest_wait_s": max(p["longest_wait_s"] for p in written + read),
+            "p99_wait_s": max((w["p99_wait_s"] for w in written), default=0),
         }
 
 

@@ -39,6 +39,7 @@ BANKS = {
     "truncate": (8, 200),
     "persist": (8, 200),
 }
+ACCOUNTS_OF_500_MB = 1_530_000
 MODES = tuple(BANKS)
 
 # Plain copies for the control, and the part of them that must prove wrong.
@@ -184,6 +185,42 @@ def test_many_backups_beside_busy_writers(in_memory, totals, report, seed, mode)
     n = BANKS[mode][1]
     during = backups_beside_busy_writers(in_memory, totals, seed, mode, n)
     report(f"Soak, P1: {n} backups of 7 MB in {mode} mode beside {during} commits")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("mode", dbfile.JOURNAL_MODES)
+def test_waits_of_a_writer_during_a_large_backup(servers, report, seed, mode):
+    """500 MB and a writer with some 900 commits a second.
+
+    The WAL grows by what the application writes meanwhile (a commit changes
+    ten pages or so), and by nothing else.
+    """
+    server = servers()
+    live = server.live()
+    live.parent.mkdir(parents=True, mode=0o700)
+    app.make_bank(live, mode, 4096, 0, ACCOUNTS_OF_500_MB)
+    server.start()
+    how = {"accounts": ACCOUNTS_OF_500_MB, "rest_s": 0.001}
+    wal = live.with_name("app.db-wal")
+    with app.Bank(live, server.base, seed, mode, 1, 0, **how) as bank:
+        bank.progress(100, wait_for)
+        before = bank.acked()
+        entry = server.create()
+        after = bank.acked()
+        grown = wal.stat().st_size if wal.exists() else 0
+        seen = bank.stop()
+    path = server.backup_path(entry["filename"])
+    assert entry["size"] > 500_000_000
+    dbfile.assert_backup_ok(path)
+    assert is_balanced(path, ACCOUNTS_OF_500_MB * app.BALANCE)
+    assert holes(numbers(path), before, after) == []
+    assert seen["errors"] == []
+    report(
+        f"Soak, P1, {mode}: {sum(after) - sum(before)} commits during a backup of 500 "
+        f"MB, p99 {seen['p99_wait_s'] * 1000:.1f} ms, longest "
+        f"{seen['longest_wait_s']:.2f} s, WAL {grown >> 20} MiB"
+    )
+    assert grown < (sum(after) - sum(before) + 1000) * 16 * 4120
 
 
 def test_control_an_older_copy_is_not_recent(base, seed):
