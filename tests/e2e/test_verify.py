@@ -164,7 +164,7 @@ def test_no_flipped_byte_is_restored(in_memory, seed, report):
 @pytest.mark.soak
 def test_no_byte_of_a_backup_may_flip(in_memory, seed, report):
     """Every byte of a small backup."""
-    in_memory.prepare(dbfile.make(in_memory.base / "x.db", rows=12, page_size=512))
+    in_memory.prepare(dbfile.make(in_memory.base / "x.db", rows=60, page_size=512))
     specimen = Specimen(in_memory)
     rng = random.Random(seed)
     n = len(specimen.good_bytes)
@@ -316,6 +316,20 @@ def test_every_mutilation_is_found(pair, report):
     report(f"P7: {n} of {n} mutilations of a backup found, none restored")
     for each in pair:
         assert each.server.post(each.url + "/verify").json()["state"] == "good"
+
+
+def test_a_backup_with_damaged_facts_can_be_rescued(server):
+    """Its bytes may be good: they stay, for whoever asks for them."""
+    specimen = Specimen(server)
+    specimen.facts.write_bytes(specimen.good_facts[:-40])
+    response = server.get(specimen.url + "/download?suspect=true")
+    assert response.status == 200 and response.body == specimen.good_bytes
+    assert specimen.path.exists()
+    specimen.facts.unlink()
+    assert server.restore(specimen.name)
+    specimen.facts.write_bytes(b"")
+    server.remove(specimen.name)
+    assert not specimen.path.exists() and not specimen.facts.exists()
 
 
 def test_a_backup_without_facts_is_told_to_be_unproven(server):
