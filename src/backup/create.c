@@ -151,11 +151,14 @@ static int probe(struct create *c, struct err *e)
         return -1;
     need = s.n_pages * s.page_size;
     c->wal = s.wal;
-    rc = snapshot_check_wal(&s, e);
+    /* Space before the WAL: where none is free none is short enough. */
+    rc = snapshot_check_whole(&s, e);
     if (rc == 0)
-        rc = snapshot_check_whole(&s, e);
+        rc = check_space(c, need, e);
+    if (rc == 0)
+        rc = snapshot_check_wal(&s, e);
     snapshot_end(&s);
-    return rc == 0 ? check_space(c, need, e) : -1;
+    return rc;
 }
 
 static int find_source(struct create *c, struct err *e)

@@ -465,7 +465,7 @@ static int over_damage(struct restoration *r, struct err *e)
     };
     uint32_t page_size;
 
-    if (refuse_foreign(r, e) != 0)
+    if (refuse_foreign(r, e) != 0 || check_space(r, e) != 0)
         return -1;
     if (r->file.wal_file)
         return err_set_reason(
