@@ -269,6 +269,11 @@ coverage: $(COVERAGE_BIN)
 	@tools/coverage $(B)
 endif
 
+# Hours: in a copy of its own, one after the other.
+mutants: unit $(B)/holdfast $(B)/test/holdfast ## break the code on purpose: does a test fail?
+	@tools/mutate
+.PHONY: mutants
+
 export PYTHONDONTWRITEBYTECODE := 1
 PYTEST = HOLDFAST_BIN=$(abspath $(B)/test/holdfast) \
 	HOLDFAST_RELEASE_BIN=$(abspath $(B)/holdfast) \
