@@ -4,14 +4,18 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/pool.h"
 #include "base/procs.h"
 #include "catalog/catalog.h"
@@ -124,18 +128,51 @@ SYS(int, -1, mkdir, (const char *path, mode_t mode), (path, mode))
 SYS(int, -1, mkdirat, (int dir, const char *path, mode_t mode),
     (dir, path, mode))
 SYS(int, -1, unlink, (const char *path), (path))
-SYS(int, -1, unlinkat, (int dir, const char *path, int flags),
-    (dir, path, flags))
-SYS(int, -1, renameat2,
-    (int from, const char *a, int to, const char *b, unsigned flags),
-    (from, a, to, b, flags))
-SYS(int, -1, fstatvfs, (int fd, struct statvfs *v), (fd, v))
-SYS(int, -1, statvfs, (const char *path, struct statvfs *v), (path, v))
 SYS(int, -1, flock, (int fd, int op), (fd, op))
 SYS(int, -1, fchmod, (int fd, mode_t mode), (fd, mode))
 SYS(int, -1, fchown, (int fd, uid_t uid, gid_t gid), (fd, uid, gid))
 SYS(DIR *, NULL, fdopendir, (int fd), (fd))
 SYS(char *, NULL, realpath, (const char *path, char *out), (path, out))
+
+static enum failing_pretence pretence;
+
+void failing_pretend(enum failing_pretence it)
+{
+    pretence = it;
+}
+
+static int pretend(int rc, struct statvfs *v)
+{
+    if (pretence == PRETEND_FULL)
+        v->f_bavail = 0;
+    if (pretence == PRETEND_READ_ONLY)
+        v->f_flag |= ST_RDONLY;
+    return rc;
+}
+
+REAL(int, fstatvfs, (int fd, struct statvfs *v))
+{
+    return fails_sys("fstatvfs") ? -1 : pretend(real_fstatvfs(fd, v), v);
+}
+
+REAL(int, statvfs, (const char *path, struct statvfs *v))
+{
+    return fails_sys("statvfs") ? -1 : pretend(real_statvfs(path, v), v);
+}
+
+REAL(int, statfs, (const char *path, struct statfs *v))
+{
+    int rc = fails_sys("statfs") ? -1 : real_statfs(path, v);
+
+    if (pretence == PRETEND_NETWORK)
+        v->f_type = NFS_SUPER_MAGIC;
+    return rc;
+}
+
+REAL(uid_t, geteuid, (void))
+{
+    return pretence == PRETEND_USER ? 4711 : real_geteuid();
+}
 
 REAL(int, open, (const char *path, int flags, ...))
 {
@@ -177,10 +214,94 @@ REAL(int, fcntl, (int fd, int cmd, ...))
     return real_fcntl(fd, cmd, arg);
 }
 
+static bool tracing;
+static struct buf trace;
+
+void failing_trace(void)
+{
+    (void)pthread_mutex_lock(&lock);
+    tracing = true;
+    trace.len = 0;
+    buf_puts(&trace, "");
+    (void)pthread_mutex_unlock(&lock);
+}
+
+const char *failing_traced(void)
+{
+    (void)pthread_mutex_lock(&lock);
+    tracing = false;
+    (void)pthread_mutex_unlock(&lock);
+    return trace.data;
+}
+
+/* A name without its folder, its digits and random parts. */
+static void note_name(const char *before, const char *name)
+{
+    const char *slash = strrchr(name, '/');
+
+    buf_puts(&trace, before);
+    for (const char *p = slash != NULL ? slash + 1 : name; *p != '\0'; p++) {
+        if (strspn(p, "0123456789abcdef") == 16)
+            p += 15;
+        else if (strchr("0123456789_", *p) == NULL)
+            buf_put(&trace, p, 1);
+    }
+}
+
+static void note(const char *what_happens, const char *a, const char *b)
+{
+    (void)pthread_mutex_lock(&lock);
+    if (tracing && strstr(a, "holdfast.db") == NULL) {
+        note_name(what_happens, a);
+        if (b != NULL)
+            note_name(" ", b);
+        buf_puts(&trace, "; ");
+    }
+    (void)pthread_mutex_unlock(&lock);
+}
+
+static void note_sync(int fd)
+{
+    char of_fd[64];
+    char target[512];
+    ssize_t n;
+
+    (void)snprintf(of_fd, sizeof of_fd, "/proc/of_fd/fd/%d", fd);
+    n = readlink(of_fd, target, sizeof target - 1);
+    if (n > 0) {
+        target[n] = '\0';
+        note("sync ", target, NULL);
+    }
+}
+
 /* Nobody cuts the power here: to sync for real would only take time. */
 static int sync_file(const char *name, int fd)
 {
-    return fails_sys(name) || fd < 0 ? -1 : 0;
+    if (fails_sys(name) || fd < 0)
+        return -1;
+    if (tracing)
+        note_sync(fd);
+    return 0;
+}
+
+REAL(int, unlinkat, (int dir, const char *path, int flags))
+{
+    int rc = fails_sys("unlinkat") ? -1 : real_unlinkat(dir, path, flags);
+
+    if (rc == 0)
+        note("unlink ", path, NULL);
+    return rc;
+}
+
+REAL(int, renameat2,
+     (int from, const char *a, int to, const char *b, unsigned flags))
+{
+    int rc =
+        fails_sys("renameat2") ? -1 : real_renameat2(from, a, to, b, flags);
+
+    if (rc == 0)
+        note(flags == 0 ? "replace " : "rename ", a, b);
+    return rc;
 }
 
 REAL(int, fsync, (int fd))

@@ -39,4 +39,23 @@ bool failing_disarm(void);
 /* failing_what: the first call that failed, "" if none did. */
 const char *failing_what(void);
 
+/*
+ * failing_trace: from now on note what makes files durable or gone, each as
+ * "sync NAME; ", "rename FROM TO; " or "unlink NAME; ", with what is random or
+ * a date left out of names; failing_traced: what was noted.  The catalog's
+ * files are left out.
+ */
+void failing_trace(void);
+const char *failing_traced(void);
+
+/* What the system says about a file, for tests that cannot have it so. */
+enum failing_pretence {
+    PRETEND_NOTHING,
+    PRETEND_FULL,      /* no byte is free */
+    PRETEND_READ_ONLY, /* the filesystem is mounted so */
+    PRETEND_NETWORK,   /* it is NFS */
+    PRETEND_USER       /* we are not root */
+};
+void failing_pretend(enum failing_pretence what);
+
 #endif

@@ -392,6 +392,29 @@ static void databases(void **state)
         sweep(&ops[i]);
 }
 
+/* ---------------------------------------------------------- a full disk */
+
+static void no_room(void **state)
+{
+    static void (*const prepare[])(void) = {make_one, make_one,  of_nothing,
+                                            of_ruins, for_ruins, convert_one};
+    static void (*const run[])(void) = {create, restore, create,
+                                        create, restore, restore};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof run / sizeof *run; i++) {
+        (void)servicejob_setup(NULL);
+        prepare[i]();
+        outcome = (struct outcome){.fd = -1};
+        failing_pretend(PRETEND_FULL);
+        run[i]();
+        failing_pretend(PRETEND_NOTHING);
+        assert_int_equal(outcome.e.code, ERR_NO_SPACE);
+        assert_int_equal(count_in("tmp"), 0);
+        (void)servicejob_teardown(NULL);
+    }
+}
+
 /* With an argument: only the tests whose names match it ("*start*"). */
 int main(int argc, char **argv)
 {
@@ -401,6 +424,7 @@ int main(int argc, char **argv)
         {"failing: deleting, verifying, fetching, listing", others, NULL, NULL,
          NULL},
         {"failing: starting after a crash", starts, NULL, NULL, NULL},
+        {"failing: no room", no_room, NULL, NULL, NULL},
         {"failing: adding and removing databases", databases, NULL, NULL, NULL},
     };
 

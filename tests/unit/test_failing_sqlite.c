@@ -420,6 +420,65 @@ static void small(void **state)
     bytes_fini(&image);
 }
 
+/* ------------------------------------------------- what the system says */
+
+static void refuses(enum failing_pretence it, const char *reason)
+{
+    struct live_opts o = {.path = LIVE, .label = "test", .busy_timeout_ms = 1};
+    struct live_file f;
+    struct err e = {0};
+
+    failing_pretend(it);
+    assert_int_equal(live_stat(&o, &f, &e), -1);
+    failing_pretend(PRETEND_NOTHING);
+    assert_int_equal(e.code, ERR_CONFLICT);
+    assert_string_equal(e.reason, reason);
+}
+
+static void refusals(void **state)
+{
+    struct live_opts o = {.path = LIVE, .label = "test", .busy_timeout_ms = 1};
+    struct sqlite3 *db = NULL;
+    struct err e = {0};
+
+    (void)state;
+    make_original("wal", 4096, 0, 200);
+    put_live();
+    refuses(PRETEND_NETWORK, "network_fs");
+    refuses(PRETEND_USER, "owner");
+    failing_pretend(PRETEND_READ_ONLY);
+    for (unsigned n = 1; strcmp(e.reason, "read_only") != 0; n++) {
+        failing_arm(n, FAIL_DAMAGED, false);
+        if (live_connect(&o, &db, &e) == 0)
+            live_disconnect(db);
+        assert_true(failing_disarm());
+    }
+    failing_pretend(PRETEND_NOTHING);
+}
+
+/* Refused before anything is locked. */
+static void no_room(void **state)
+{
+    static const char *const modes[] = {"wal", "delete"};
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct err e = {0};
+
+        make_original(modes[i], 4096, 0, 20);
+        restorejob_make_backup(4096, 0, 300, false);
+        prepare_restore();
+        failing_pretend(PRETEND_FULL);
+        assert_int_equal(restore(&e), -1);
+        failing_pretend(PRETEND_NOTHING);
+        restorejob_fini(&restorejob);
+        assert_int_equal(e.code, ERR_NO_SPACE);
+        assert_int_equal(n_kept, 0);
+        assert_int_equal(live_is("live"), 20);
+        (void)scratch_clear(NULL);
+    }
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -432,6 +491,10 @@ int main(void)
         {"failing: a check says that it failed", checks, NULL, scratch_clear,
          NULL},
         {"failing: a conversion leaves nothing behind", conversions, NULL,
+         scratch_clear, NULL},
+        {"failing: what the system says of a file is heeded", refusals, NULL,
+         scratch_clear, NULL},
+        {"failing: a restore without room is refused", no_room, NULL,
          scratch_clear, NULL},
         {"failing: headers, raw copies, empty images", small, NULL,
          scratch_clear, NULL},
