@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/pool.h"
 #include "base/procs.h"
 #include "catalog/catalog.h"
@@ -31,6 +32,7 @@ static unsigned n_calls;
 static unsigned nth;
 static bool shallow;
 static bool real_children;
+static bool hold; /* the next child; atomic */
 static const char *what = "";
 static __thread int in_sqlite; /* depth of calls of SQLite */
 
@@ -42,6 +44,11 @@ void failing_shallow(bool on)
 void failing_real_children(bool on)
 {
     real_children = on;
+}
+
+void failing_hold_child(void)
+{
+    __atomic_store_n(&hold, true, __ATOMIC_RELEASE);
 }
 
 void failing_arm(unsigned n, enum failing_how h, bool from_then_on)
@@ -266,7 +273,7 @@ static void note_sync(int fd)
     char target[512];
     ssize_t n;
 
-    (void)snprintf(of_fd, sizeof of_fd, "/proc/of_fd/fd/%d", fd);
+    (void)snprintf(of_fd, sizeof of_fd, "/proc/self/fd/%d", fd);
     n = readlink(of_fd, target, sizeof target - 1);
     if (n > 0) {
         target[n] = '\0';
@@ -340,6 +347,21 @@ REAL(ssize_t, pwrite, (int fd, const void *p, size_t n, off_t at))
     return r < 0 ? r : real_pwrite(fd, p, (size_t)r, at);
 }
 
+/* By these SQLite reads and writes. */
+REAL(ssize_t, read, (int fd, void *p, size_t n))
+{
+    ssize_t r = part("read", n);
+
+    return r < 0 ? r : real_read(fd, p, (size_t)r);
+}
+
+REAL(ssize_t, write, (int fd, const void *p, size_t n))
+{
+    ssize_t r = part("write", n);
+
+    return r < 0 ? r : real_write(fd, p, (size_t)r);
+}
+
 /* ---------------------------------------------------------------- SQLite */
 
 /* A call of SQLite, within which calls of the system are SQLite's own. */
@@ -393,6 +415,25 @@ REAL(int, sqlite3_prepare_v2,
                : WITHIN(real_sqlite3_prepare_v2(db, sql, n, st, tail));
 }
 
+static const char *before_sql;
+static unsigned before_n;
+static void (*before_call)(void);
+
+void failing_before(const char *sql, unsigned n, void (*f)(void))
+{
+    before_sql = sql;
+    before_n = n;
+    before_call = f;
+}
+
+static void call_before(const char *sql)
+{
+    if (before_sql != NULL && strcmp(sql, before_sql) == 0 && --before_n == 0) {
+        before_sql = NULL;
+        before_call();
+    }
+}
+
 /* What cannot be committed is rolled back; rolling back does not fail. */
 REAL(int, sqlite3_exec,
      (sqlite3 * db, const char *sql, int (*f)(void *, int, char **, char **),
@@ -401,6 +442,7 @@ REAL(int, sqlite3_exec,
     int rc =
         strcmp(sql, "ROLLBACK") == 0 ? SQLITE_OK : fails_sqlite("sqlite3_exec");
 
+    call_before(sql);
     if (rc == SQLITE_OK)
         return WITHIN(real_sqlite3_exec(db, sql, f, arg, message));
     if (strcmp(sql, "COMMIT") == 0)
@@ -522,6 +564,9 @@ REAL(int, guard_call,
     const struct guard_service *services[2] = {&check_service,
                                                &convert_service};
 
+    if (__atomic_exchange_n(&hold, false, __ATOMIC_ACQ_REL))
+        while (!__atomic_load_n(call->cancel, __ATOMIC_ACQUIRE))
+            clock_sleep_ms(1);
     if (real_children)
         return real_guard_call(g, call, reply, e);
     if (call->cancel != NULL && __atomic_load_n(call->cancel, __ATOMIC_ACQUIRE))

@@ -39,6 +39,14 @@ bool failing_disarm(void);
 /* failing_what: the first call that failed, "" if none did. */
 const char *failing_what(void);
 
+/* failing_before: before our code executes `sql` for the n-th time from now
+ * on, f is called (once). */
+void failing_before(const char *sql, unsigned n, void (*f)(void));
+
+/* failing_hold_child: what the next limited child does waits until it is
+ * cancelled. */
+void failing_hold_child(void);
+
 /*
  * failing_trace: from now on note what makes files durable or gone, each as
  * "sync NAME; ", "rename FROM TO; " or "unlink NAME; ", with what is random or

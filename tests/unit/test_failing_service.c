@@ -295,6 +295,95 @@ static void others(void **state)
         sweep(&ops[i]);
 }
 
+/* A server examines by itself what somebody put there. */
+static void in_background(void)
+{
+    adopt_one();
+    service_options.background = true;
+    servicejob_reopen();
+}
+
+static void look_and_stop(void)
+{
+    look();
+    service_close(service);
+    service = NULL;
+}
+
+static void background(void **state)
+{
+    struct op op = {"look in the background", in_background, look_and_stop};
+
+    (void)state;
+    sweep(&op);
+}
+
+/* ---------------------------------------------------- a check that lasts */
+
+static void grow_wal(void)
+{
+    app_sql(0, APP_ROWS "INSERT INTO t(b) SELECT randomblob(5000) FROM n", 50);
+}
+
+/* It must not hold the WAL past its limit, nor keep the service from
+ * stopping. */
+static void long_check(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        (void)servicejob_setup(NULL);
+        service_options.wal_limit_bytes = 100000;
+        servicejob_reopen();
+        app_sql(0, "PRAGMA wal_checkpoint(TRUNCATE)");
+        outcome = (struct outcome){.fd = -1, .gated = true};
+        failing_hold_child();
+        begin_create(&outcome, NULL);
+        await_gate(&outcome); /* the pages are copied */
+        if (i == 0)
+            grow_wal();
+        servicejob_open_gate();
+        if (i != 0)
+            service_stop(service);
+        await(&outcome);
+        if (i == 0)
+            assert_int_equal(outcome.e.code, ERR_NONE);
+        (void)servicejob_teardown(NULL);
+    }
+}
+
+/* A backup whose facts are damaged is suspect, whatever is asked of it. */
+static void damaged_facts(void **state)
+{
+    struct facts f = {0};
+    struct err e;
+    char file[64];
+
+    (void)state;
+    (void)servicejob_setup(NULL);
+    make_one();
+    (void)snprintf(file, sizeof file, "%.19s.json", subject.s);
+    bytes_write(scratch_path("data/backups/default/%s", file),
+                (struct bytes){(uint8_t *)file, 3});
+    assert_int_equal(backup_details(service, NULL, subject.s, &f, &e), 0);
+    assert_int_equal(f.state, BACKUP_SUSPECT);
+    assert_int_equal(f.proof.result, PROOF_DAMAGED);
+    facts_fini(&f);
+    outcome = (struct outcome){.fd = -1};
+    restore();
+    assert_int_equal(outcome.e.code, ERR_DAMAGED);
+    outcome = (struct outcome){.fd = -1};
+    verify();
+    assert_int_equal(outcome.e.code, ERR_NONE);
+    assert_int_equal(outcome.proof, PROOF_DAMAGED);
+    outcome = (struct outcome){.fd = -1};
+    fetch();
+    assert_int_equal(outcome.e.code, ERR_DAMAGED);
+    outcome = (struct outcome){.fd = -1};
+    delete ();
+    assert_int_equal(outcome.e.code, ERR_NONE);
+    (void)servicejob_teardown(NULL);
+}
+
 /* --------------------------------------------------------------- starting */
 
 /* A restore whose safety copy was not settled, and what a crash leaves. */
@@ -424,6 +513,11 @@ int main(int argc, char **argv)
         {"failing: deleting, verifying, fetching, listing", others, NULL, NULL,
          NULL},
         {"failing: starting after a crash", starts, NULL, NULL, NULL},
+        {"failing: examining in the background", background, NULL, NULL, NULL},
+        {"failing: a check that lasts is given up", long_check, NULL, NULL,
+         NULL},
+        {"failing: a backup whose facts are damaged is suspect", damaged_facts,
+         NULL, NULL, NULL},
         {"failing: no room", no_room, NULL, NULL, NULL},
         {"failing: adding and removing databases", databases, NULL, NULL, NULL},
     };

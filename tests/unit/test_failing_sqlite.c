@@ -19,6 +19,8 @@
 #include "failing.h"
 #include "restorejob.h"
 #include "sqlite/check.h"
+#include "sqlite/check_internal.h"
+#include "sqlite/check_vfs.h"
 #include "sqlite/image.h"
 #include "sqlite/sq.h"
 #include "sqlite3.h"
@@ -159,6 +161,62 @@ static void copies(void **state)
     }
 }
 
+/* Somebody commits before the last look. */
+static void commit(void)
+{
+    app_open(2, LIVE);
+    (void)app_try(2, "UPDATE t SET b='live-late' || b WHERE a%10=0");
+    app_close(2);
+}
+
+static void prepare_copy_beside(void)
+{
+    prepare_copy();
+    failing_before("BEGIN", 3, commit);
+}
+
+static void whole_or_none(int rc, const struct err *e)
+{
+    (void)e;
+    failing_before(NULL, 0, NULL);
+    copyjob_fini(&copyjob);
+    if (rc == 0)
+        app_check(scratch_path("out"));
+}
+
+static void copies_beside(void **state)
+{
+    struct op op = {"copy beside a writer", prepare_copy_beside, copy,
+                    whole_or_none};
+
+    (void)state;
+    make_original("delete", 4096, 0, 200);
+    sweep(&op);
+}
+
+static void vacuum(void)
+{
+    app_open(2, LIVE);
+    (void)app_try(2, "PRAGMA page_size=8192; VACUUM");
+    app_close(2);
+}
+
+static void copies_changed(void **state)
+{
+    (void)state;
+    make_original("delete", 4096, 0, 200);
+    for (unsigned n = 2; n <= 3; n++) {
+        struct err e = {0};
+
+        prepare_copy();
+        failing_before("BEGIN", n, vacuum);
+        assert_int_equal(copy(&e), -1);
+        copyjob_fini(&copyjob);
+        assert_int_equal(e.code, ERR_BUSY);
+        assert_string_equal(e.reason, "changed");
+    }
+}
+
 /* -------------------------------------------------------------- restoring */
 
 static int n_kept;
@@ -244,6 +302,54 @@ static void restores(void **state)
         sweep(&op);
         (void)scratch_clear(NULL);
     }
+}
+
+static void prepare_restore_beside(void)
+{
+    prepare_restore();
+    failing_before("BEGIN EXCLUSIVE", 1, commit);
+}
+
+static void prepare_restore_beside_wal(void)
+{
+    prepare_restore();
+    failing_before("BEGIN IMMEDIATE", 1, commit);
+}
+
+static void restores_beside(void **state)
+{
+    static const struct op ops[] = {
+        {"restore beside a writer, WAL", prepare_restore_beside_wal, restore,
+         old_or_new},
+        {"restore beside a writer", prepare_restore_beside, restore,
+         old_or_new}};
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        n_live = 60;
+        n_backup = 90;
+        make_original(i == 0 ? "wal" : "delete", 4096, 0, n_live);
+        restorejob_make_backup(4096, 0, n_backup, false);
+        sweep(&ops[i]);
+        failing_before(NULL, 0, NULL);
+        (void)scratch_clear(NULL);
+    }
+}
+
+static void restore_changed(void **state)
+{
+    struct err e = {0};
+
+    (void)state;
+    make_original("delete", 4096, 0, 60);
+    restorejob_make_backup(4096, 0, 90, false);
+    prepare_restore();
+    failing_before("BEGIN EXCLUSIVE", 1, vacuum);
+    assert_int_equal(restore(&e), -1);
+    restorejob_fini(&restorejob);
+    assert_string_equal(e.reason, "changed");
+    assert_int_equal(live_is("live"), 60);
+    assert_int_equal(n_kept, 0);
 }
 
 static void put_damaged(void)
@@ -359,6 +465,66 @@ static void conversions(void **state)
     make_original("delete", 4096, 0, 20);
     put_live();
     sweep(&op);
+}
+
+/* ----------------------------------------------- what a check never does */
+
+static void never_written(void **state)
+{
+    struct sqlite3 *db = NULL;
+    sqlite3_file *f = NULL;
+    struct bytes before;
+    struct bytes after;
+    int reserved = 1;
+
+    (void)state;
+    make_original("delete", 4096, 0, 20);
+    before = bytes_read(ORIGINAL);
+    assert_int_equal(sqlite3_open_v2(ORIGINAL, &db, SQLITE_OPEN_READONLY,
+                                     check_vfs_private()),
+                     SQLITE_OK);
+    assert_int_equal(
+        sqlite3_exec(db, "SELECT count(*) FROM t", NULL, NULL, NULL),
+        SQLITE_OK);
+    assert_int_equal(
+        sqlite3_file_control(db, "main", SQLITE_FCNTL_FILE_POINTER, &f),
+        SQLITE_OK);
+    assert_int_equal(f->pMethods->xWrite(f, "x", 1, 0), SQLITE_READONLY);
+    assert_int_equal(f->pMethods->xTruncate(f, 0), SQLITE_READONLY);
+    assert_int_equal(f->pMethods->xCheckReservedLock(f, &reserved), SQLITE_OK);
+    assert_int_equal(reserved, 0);
+    assert_int_not_equal(
+        sqlite3_exec(db, "PRAGMA journal_mode=MEMORY; DELETE FROM t", NULL,
+                     NULL, NULL),
+        SQLITE_OK);
+    (void)sqlite3_close(db);
+    after = bytes_read(ORIGINAL);
+    assert_true(bytes_equal(before, after, NULL));
+    bytes_fini(&before);
+    bytes_fini(&after);
+}
+
+static void clean(const char *in, const char *out)
+{
+    char text[16];
+
+    check_clean_text(text, sizeof text, in, strlen(in));
+    assert_string_equal(text, out);
+}
+
+static void clean_text(void **state)
+{
+    (void)state;
+    clean("a\xc3\xa9\xe2\x82\xac\xf0\x9f\x99\x82z",
+          "a\xc3\xa9\xe2\x82\xac\xf0\x9f\x99\x82z");
+    clean("a\x01\x7f\x1f", "a???");
+    clean("\xc0\xaf", "??");                   /* overlong */
+    clean("\xed\xa0\x80", "???");              /* a surrogate */
+    clean("\xf4\x90\x80\x80", "????");         /* beyond Unicode */
+    clean("\xc2\x85|\xc2\xa0", "??|\xc2\xa0"); /* a control; a space */
+    clean("\xff\xc3z\xe2\x82", "??z??");
+    clean("0123456789abcd\xc3\xa9", "0123456789abcd"); /* not cut inside */
+    clean("0123456789abcdefgh", "0123456789abcde");
 }
 
 /* ------------------------------------------------------------ small things */
@@ -486,6 +652,17 @@ int main(void)
          scratch_clear, NULL},
         {"failing: a restore happens whole or not at all", restores, NULL,
          scratch_clear, NULL},
+        {"failing: a copy beside a writer", copies_beside, NULL, scratch_clear,
+         NULL},
+        {"failing: a copy of what became another is given up", copies_changed,
+         NULL, scratch_clear, NULL},
+        {"failing: a restore beside a writer", restores_beside, NULL,
+         scratch_clear, NULL},
+        {"failing: a restore into what became another is given up",
+         restore_changed, NULL, scratch_clear, NULL},
+        {"check: a private file is never written", never_written, NULL,
+         scratch_clear, NULL},
+        {"check: text from a file is cleaned", clean_text, NULL, NULL, NULL},
         {"failing: a damaged file is restored whole or stays", restores_damaged,
          NULL, scratch_clear, NULL},
         {"failing: a check says that it failed", checks, NULL, scratch_clear,
