@@ -170,8 +170,7 @@ int find_entry(struct database *db, const struct backup_name *name,
 
 /* entry_facts: facts of any entry.  Of an adopted one the SHA-256 may not be
  * known yet.  Where its own facts are damaged it is suspect, with that as the
- * problem and without a SHA-256; it stays where it is, since its bytes may be
- * good. */
+ * problem and without a SHA-256. */
 int entry_facts(struct database *db, const struct store_entry *en,
                 struct facts *out, struct err *e);
 

@@ -117,6 +117,10 @@ static int check_backup(struct restoration *r, struct err *e)
         entry_facts(r->db, &r->entry, &f, e) != 0)
         goto done;
     if (f.state == BACKUP_SUSPECT) {
+        /* Not yet set aside: its facts proved damaged just now. */
+        if (r->entry.has_facts && !r->entry.suspect &&
+            store_set_aside(r->db->store, &f, e) != 0)
+            log_error("suspect.failed", e, call_request(&r->call));
         (void)refuse_damaged(
             r, f.proof.problem != NULL ? f.proof.problem : "set aside", e);
         goto done;

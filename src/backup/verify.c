@@ -89,9 +89,8 @@ static int verify_own(const struct read_job *j, const struct store_entry *en,
 
     if (entry_facts(db, en, f, e) != 0)
         return -1;
-    if (f->sha256[0] == '\0')
-        return 0; /* its facts are damaged: nothing to compare with */
-    if (examine(j, en, f, e) != 0)
+    /* Where its facts are damaged there is nothing to compare with. */
+    if (f->sha256[0] != '\0' && examine(j, en, f, e) != 0)
         return -1;
     if (en->suspect)
         f->state = BACKUP_SUSPECT;

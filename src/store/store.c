@@ -239,6 +239,20 @@ int store_set_aside(struct store *st, const struct facts *f, struct err *e)
     return store_trim_suspects(st, e);
 }
 
+/* Whether it is set aside for the sake of its facts: its bytes may be good. */
+static bool may_be_good(struct store *st, const struct backup_name *name)
+{
+    struct facts f = {0};
+    struct err why = {0};
+    bool only_facts;
+
+    if (store_get_facts(st, name, true, &f, &why) != 0)
+        return why.code == ERR_DAMAGED;
+    only_facts = f.sha256[0] == '\0';
+    facts_fini(&f);
+    return only_facts;
+}
+
 int store_trim_suspects(struct store *st, struct err *e)
 {
     struct store_entry *all = NULL;
@@ -247,7 +261,8 @@ int store_trim_suspects(struct store *st, struct err *e)
     int rc = store_scan(st, true, &all, &n, e);
 
     for (size_t i = 0; rc == 0 && i < n; i++) {
-        if (all[i].suspect && ++kept > SUSPECTS_KEPT)
+        if (all[i].suspect && !may_be_good(st, &all[i].name) &&
+            ++kept > SUSPECTS_KEPT)
             rc = store_delete(st, &all[i].name, true, e);
     }
     free(all);

@@ -152,10 +152,11 @@ int store_delete(struct store *st, const struct backup_name *name, bool suspect,
                  struct err *e);
 
 /* store_set_aside: move a backup that proved damaged to suspect/, its facts
- * (with state suspect) beside it.  Only the newest two suspects are kept. */
+ * (with state suspect) beside it; then trims the suspects. */
 int store_set_aside(struct store *st, const struct facts *f, struct err *e);
 
-/* store_trim_suspects: keep the newest two. */
+/* store_trim_suspects: keep the newest two, and those of which only the facts
+ * are damaged (they have no SHA-256): their bytes may be good. */
 int store_trim_suspects(struct store *st, struct err *e);
 
 #endif

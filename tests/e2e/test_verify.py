@@ -114,6 +114,7 @@ def test_every_flipped_bit_of_the_facts_is_found(server, seed, report):
         specimen.assert_refused_by_restore(live, before, f"bit {bit}")
         assert server.get(specimen.url + "/download").status == 422
         assert rich(server)[specimen.name] == "suspect"
+        assert server.backups() == []
         specimen.heal()
     report(f"P7: {FACTS_FLIPS} of {FACTS_FLIPS} flipped bits of the facts found")
 
@@ -319,17 +320,18 @@ def test_every_mutilation_is_found(pair, report):
 
 
 def test_a_backup_with_damaged_facts_can_be_rescued(server):
-    """Its bytes may be good: they stay, for whoever asks for them."""
-    specimen = Specimen(server)
-    specimen.facts.write_bytes(specimen.good_facts[:-40])
-    response = server.get(specimen.url + "/download?suspect=true")
-    assert response.status == 200 and response.body == specimen.good_bytes
-    assert specimen.path.exists()
-    specimen.facts.unlink()
-    assert server.restore(specimen.name)
-    specimen.facts.write_bytes(b"")
-    server.remove(specimen.name)
-    assert not specimen.path.exists() and not specimen.facts.exists()
+    """Its bytes may be good: they are kept, for whoever asks for them."""
+    specimens = [Specimen(server) for _ in range(4)]
+    for specimen in specimens:
+        specimen.facts.write_bytes(specimen.good_facts[:-40])
+        assert rich(server)[specimen.name] == "suspect"
+        specimen.assert_told_by_verify(specimen.name)
+    assert server.backups() == []
+    for specimen in specimens:
+        response = server.get(specimen.url + "/download?suspect=true")
+        assert response.status == 200 and response.body == specimen.good_bytes
+        server.remove(specimen.name)
+    assert rich(server) == {}
 
 
 def test_a_backup_without_facts_is_told_to_be_unproven(server):
