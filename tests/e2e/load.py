@@ -5,6 +5,8 @@ Run as a program it is one process of it:
     load.py herd PORT NAME N      N connections that take their time
     load.py probe PORT PATH       asks for a path again and again, with a watch
     load.py fleet DB...           commits to one database after the other
+    load.py pace DB RATE          RATE commits a second, and a reader that pins
+                                  the WAL for 30 s of each minute
 
 It is told what to do by one JSON document a line on its input, as app.py is,
 and tells what it saw when it is told to stop.  Imported it has the other ends
@@ -188,6 +190,33 @@ def fleet(*paths):
     reply({"commits": commits, "errors": errors, "longest_wait_s": longest})
 
 
+def pace(path, rate):
+    db = sqlite3.connect(path, timeout=60, isolation_level=None)
+    db.execute("PRAGMA synchronous=NORMAL")
+    reader = sqlite3.connect(path, timeout=60, isolation_level=None)
+    commits, errors, start, word = 0, [], time.monotonic(), None
+    while word != "stop":
+        passed = time.monotonic() - start
+        pinned = passed % 60 < 30
+        try:
+            if pinned and not reader.in_transaction:
+                reader.execute("BEGIN")
+                reader.execute("SELECT n FROM total").fetchone()
+            elif reader.in_transaction and not pinned:
+                reader.execute("COMMIT")
+            due = int(passed * int(rate)) - commits
+            for _ in range(min(due, int(rate))):
+                commit(db)
+                commits += 1
+        except sqlite3.Error as error:
+            errors.append(str(error))
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+        word = command(0.01)
+        if word is not None:
+            reply({"commits": commits, "errors": errors, "passed_s": passed})
+
+
 def entries_problem(db):
     """What is wrong with a state of such a database, or None."""
     n = db.execute("SELECT n FROM total").fetchone()[0]
@@ -222,4 +251,4 @@ def ask_all(port, requests, timeout=90):
 
 
 if __name__ == "__main__":
-    {"herd": herd, "probe": probe, "fleet": fleet}[sys.argv[1]](*sys.argv[2:])
+    {"herd": herd, "probe": probe, "fleet": fleet, "pace": pace}[sys.argv[1]](*sys.argv[2:])

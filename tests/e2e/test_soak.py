@@ -11,6 +11,8 @@ import pytest
 
 import app
 import dbfile
+import load
+from app import Process
 from server import wait_for
 from test_kill import Campaign, Falls, make_database, make_plan
 from test_p3_restore import ByServer, Ledger, journal, restore_once
@@ -78,3 +80,43 @@ def test_kill_for_a_long_time(servers, shells, base, report, seed, mode):
         campaign.run(make_plan(rng))
     for line in falls.lines():
         report(f"Soak, {mode}: {line}")
+
+
+@pytest.mark.parametrize("rate,wal_mib", [(10, 100), (500, 500), (1000, 300)])
+def test_steady_writes_for_a_long_time(servers, report, rate, wal_mib):
+    """Restored and validated every 30 s; memory, descriptors and WAL level."""
+    server = servers()
+    live = server.live()
+    load.make_entries(live, "wal")
+    server.start()
+    wal = live.with_name("app.db-wal")
+    largest, rounds, seen = 0, 0, []
+    writer = Process("pace", live, rate, source=load.SOURCE)
+    try:
+        end = time.monotonic() + SOAK_S
+        while time.monotonic() < end or rounds < 2:
+            goal = writer.ask("look")["passed_s"] + 30
+            wait_for(lambda: writer.ask("look")["passed_s"] >= goal, "30 s of writes")
+            name = server.create()["filename"]
+            server.restore(name)
+            for backup in server.backups()[:2]:
+                path = server.backup_path(backup)
+                dbfile.assert_backup_ok(path)
+                with dbfile.opened(path, readonly=True) as db:
+                    assert load.entries_problem(db) is None
+            for backup in server.backups()[4:]:
+                server.remove(backup)
+            largest = max(largest, wal.stat().st_size)
+            seen.append((resident_kib(server), len(server.descriptors())))
+            rounds += 1
+        wrote = writer.ask("stop")
+    finally:
+        writer.kill()
+    half = len(seen) // 2
+    grown = max(seen[half:])[0] - max(seen[: half + 1])[0]
+    report(f"Soak, {rate} writes/s: {wrote['commits']} commits, {rounds} restores")
+    report(f"Soak, {rate} writes/s: WAL at most {largest >> 20} MiB, {grown} KiB more")
+    assert wrote["errors"] == []
+    assert largest <= wal_mib << 20
+    assert seen[-1][1] <= seen[0][1] + 2
+    assert grown <= 1024
