@@ -223,20 +223,27 @@ static int catch_up_rollback(struct restore *s, struct err *e)
 }
 
 /* A file of 0 bytes; to its own write transaction SQLite shows one page. */
-static bool still_empty(const struct restore *s)
+static int still_empty(const struct restore *s, bool *empty, struct err *e)
 {
     struct live_file f;
-    struct err ignored;
 
-    return s->copy.n_pages == 0 && !s->copy.wal &&
-           live_stat(s->o->live, &f, &ignored) == 0 && f.size_bytes == 0;
+    *empty = false;
+    if (s->copy.n_pages > 0 || s->copy.wal)
+        return 0;
+    if (live_stat(s->o->live, &f, e) != 0)
+        return -1;
+    *empty = f.size_bytes == 0;
+    return 0;
 }
 
 static int keep_safety(struct restore *s, struct err *e)
 {
+    bool empty;
     int rc;
 
-    if (still_empty(s))
+    if (still_empty(s, &empty, e) != 0)
+        return -1;
+    if (empty)
         return 0; /* nothing to keep */
     rc = s->copy.wal ? catch_up_wal(s, e) : catch_up_rollback(s, e);
     if (rc != 0)
@@ -433,9 +440,9 @@ static int commit(struct restore *s, struct err *e)
         return -1;
     rc = sqlite3_exec(s->writer, "COMMIT", NULL, NULL, NULL);
     if (rc != SQLITE_OK) {
-        /* A sync that failed after the commit was written; where there was no
-         * room or a lock it was not written. */
-        s->r->in_doubt = (rc & 0xff) == SQLITE_IOERR;
+        /* A sync or a lock that fails after the deciding moment is reported
+         * as a failed commit too.  A full disk is met before it. */
+        s->r->in_doubt = (rc & 0xff) != SQLITE_FULL;
         return sq_fail(s->writer, rc, e, "cannot commit the restore");
     }
     s->in_transaction = false;
