@@ -31,12 +31,12 @@ static int newest_own(struct database *db, int64_t *newest, struct err *e)
     return 0;
 }
 
-static bool taken(struct database *db, int64_t t)
+static int taken(struct database *db, int64_t t, bool *is, struct err *e)
 {
     struct backup_name name;
 
     backup_name_format(t, &name);
-    return store_has(db->store, &name);
+    return store_has(db->store, &name, is, e);
 }
 
 int name_keep(struct database *db, int64_t t, struct err *e)
@@ -54,18 +54,24 @@ int name_reserve(struct database *db, struct backup_name *name, int64_t *t,
                  struct err *e)
 {
     int64_t last = db->last_name;
+    bool is_taken = false;
     int64_t now;
+    int rc;
 
     if (last == 0 && newest_own(db, &last, e) != 0)
         return -1;
     now = clock_now_s();
-    if (now == last || (now > last && taken(db, now))) {
+    if (now > last && taken(db, now, &is_taken, e) != 0)
+        return -1;
+    if (now == last || is_taken) {
         clock_wait_until(now + 1, 1000);
         now = clock_now_s();
     }
     *t = now > last ? now : last + 1;
-    while (taken(db, *t))
+    while ((rc = taken(db, *t, &is_taken, e)) == 0 && is_taken)
         (*t)++;
+    if (rc != 0)
+        return -1;
     db->last_name = *t;
     backup_name_format(*t, name);
     return 0;

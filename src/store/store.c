@@ -65,7 +65,7 @@ static bool still_there(int fd)
 {
     struct stat s;
 
-    return fstat(fd, &s) == 0 && s.st_nlink > 0;
+    return fstat(fd, &s) != 0 || s.st_nlink > 0;
 }
 
 int store_dir(struct store *st, bool suspect, bool make, struct err *e)
@@ -99,29 +99,29 @@ void store_sibling(const struct backup_name *name, const char *ending,
                    ending);
 }
 
-static bool exists_at(int dir, const char *name)
-{
-    struct stat s;
-
-    return fstatat(dir, name, &s, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
-}
-
-bool store_has(struct store *st, const struct backup_name *name)
+int store_has(struct store *st, const struct backup_name *name, bool *has,
+              struct err *e)
 {
     static const char *const endings[] = {".db", ".json", ".pending"};
-    struct err ignored;
     char file[SIBLING_SIZE];
+    struct stat s;
 
+    *has = false;
     for (int suspect = 0; suspect < 2; suspect++) {
-        int dir = store_dir(st, suspect != 0, false, &ignored);
+        int dir = store_dir(st, suspect != 0, false, e);
 
+        if (dir < 0 && e->code != ERR_NOT_FOUND)
+            return -1;
         for (size_t i = 0; dir >= 0 && i < 3; i++) {
             store_sibling(name, endings[i], file);
-            if (exists_at(dir, file))
-                return true;
+            *has = fstatat(dir, file, &s, AT_SYMLINK_NOFOLLOW) == 0;
+            if (*has)
+                return 0;
+            if (errno != ENOENT)
+                return err_sys(e, "cannot examine %s", file);
         }
     }
-    return false;
+    return 0;
 }
 
 static int no_such_backup(const struct backup_name *name, struct err *e)
@@ -224,6 +224,7 @@ int store_delete(struct store *st, const struct backup_name *name, bool suspect,
 int store_set_aside(struct store *st, const struct facts *f, struct err *e)
 {
     char json[SIBLING_SIZE];
+    struct err ignored;
     int from = store_dir(st, false, false, e);
     int to = from < 0 ? -1 : store_dir(st, true, true, e);
 
@@ -233,10 +234,21 @@ int store_set_aside(struct store *st, const struct facts *f, struct err *e)
     /* Facts first, then the copy, then the old facts: at no moment is it
      * listed as good again once it has moved. */
     if (store_put_facts(st, f, e) != 0 ||
-        file_publish(from, f->name.s, to, f->name.s, e) != 0 ||
-        file_unlink(from, json, e) != 0 || file_sync(from, e) != 0)
+        file_publish(from, f->name.s, to, f->name.s, e) != 0) {
+        /* Where it has not moved, nothing of ours stays there. */
+        if (faccessat(to, f->name.s, F_OK, AT_SYMLINK_NOFOLLOW) != 0 &&
+            errno == ENOENT)
+            (void)unlinkat(to, json, 0);
         return err_wrap(e, "setting backup %s aside", f->name.s);
-    return store_trim_suspects(st, e);
+    }
+    /* It is done, durably.  What is left in the old place belongs to nothing
+     * any more: if it cannot be removed now the next start does it, and so it
+     * is with a suspect too many. */
+    (void)unlinkat(from, json, 0);
+    store_sibling(&f->name, ".pending", json);
+    (void)unlinkat(from, json, 0);
+    (void)store_trim_suspects(st, &ignored);
+    return 0;
 }
 
 /* Whether it is set aside for the sake of its facts: its bytes may be good. */

@@ -91,8 +91,9 @@ struct store_stamp {
 bool store_stamp(struct store *st, struct store_stamp *out, bool *settled);
 
 /* store_has: whether anything bears the name (.db, .json, .pending, suspect);
- * on doubt yes. */
-bool store_has(struct store *st, const struct backup_name *name);
+ * fails where that cannot be known. */
+int store_has(struct store *st, const struct backup_name *name, bool *has,
+              struct err *e);
 
 /* ---- reading ---- */
 

@@ -98,18 +98,21 @@ int store_explain(struct store *st, const struct backup_name *name,
 }
 
 /* The file of a backup; whatever else bears such a name is none. */
-static void examine(int dir, const char *file, int64_t t, bool suspect,
-                    struct found *f)
+static int examine(int dir, const char *file, int64_t t, bool suspect,
+                   struct found *f, struct err *e)
 {
-    struct store_entry e = {.suspect = suspect, .created_at = t};
+    struct store_entry en = {.suspect = suspect, .created_at = t};
     struct stat s;
 
-    if (fstatat(dir, file, &s, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(s.st_mode))
-        return;
-    memcpy(e.name.s, file, sizeof e.name.s);
-    e.size_bytes = (uint64_t)s.st_size;
-    e.mtime_ns = to_ns(s.st_mtim);
-    add(f, &e);
+    if (fstatat(dir, file, &s, AT_SYMLINK_NOFOLLOW) != 0)
+        return errno == ENOENT ? 0 : err_sys(e, "cannot examine %s", file);
+    if (!S_ISREG(s.st_mode))
+        return 0;
+    memcpy(en.name.s, file, sizeof en.name.s);
+    en.size_bytes = (uint64_t)s.st_size;
+    en.mtime_ns = to_ns(s.st_mtim);
+    add(f, &en);
+    return 0;
 }
 
 /* What one reading of a folder finds. */
@@ -124,22 +127,25 @@ struct folder {
 static int read_dir(int dir, bool suspect, bool clean, struct folder *l,
                     struct err *e)
 {
-    const struct dirent *ent;
+    const char *file;
     int again = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *d = again < 0 ? NULL : fdopendir(again);
+    int rc;
 
     if (d == NULL) {
         file_close(&again);
         return err_sys(e, "cannot read a folder of backups");
     }
-    while ((ent = readdir(d)) != NULL) {
-        const char *file = ent->d_name;
+    while ((rc = file_next_name(d, &file, e)) == 1) {
         int64_t t = 0;
         enum file_kind kind = store_kind(file, &t);
 
-        if (kind == KIND_BACKUP)
-            examine(dir, file, t, suspect, l->found);
-        else if (kind == KIND_FACTS)
+        if (kind == KIND_BACKUP &&
+            examine(dir, file, t, suspect, l->found, e) != 0) {
+            rc = -1;
+            break;
+        }
+        if (kind == KIND_FACTS)
             seconds_add(&l->facts, t);
         else if (kind == KIND_PENDING)
             seconds_add(&l->pending, t);
@@ -149,7 +155,7 @@ static int read_dir(int dir, bool suspect, bool clean, struct folder *l,
     (void)closedir(d);
     seconds_sort(&l->facts);
     seconds_sort(&l->pending);
-    return 0;
+    return rc;
 }
 
 static int remove_orphans(int dir, struct folder *l, struct err *e)
@@ -221,13 +227,17 @@ int store_clean(struct store *st, struct store_entry **out, size_t *n,
     return scan(st, true, true, out, n, e);
 }
 
-static bool exists(int dir, const struct backup_name *name, const char *ending)
+static int exists(int dir, const struct backup_name *name, const char *ending,
+                  bool *there, struct err *e)
 {
     char file[SIBLING_SIZE];
     struct stat s;
 
     store_sibling(name, ending, file);
-    return fstatat(dir, file, &s, AT_SYMLINK_NOFOLLOW) == 0;
+    *there = fstatat(dir, file, &s, AT_SYMLINK_NOFOLLOW) == 0;
+    if (*there || errno == ENOENT)
+        return 0;
+    return err_sys(e, "cannot examine %s", file);
 }
 
 int store_find(struct store *st, const struct backup_name *name,
@@ -240,14 +250,16 @@ int store_find(struct store *st, const struct backup_name *name,
 
         if (dir < 0 && e->code != ERR_NOT_FOUND)
             return -1;
-        if (dir >= 0 && store_kind(name->s, &t) == KIND_BACKUP)
-            examine(dir, name->s, t, suspect != 0, &f);
+        if (dir >= 0 && store_kind(name->s, &t) == KIND_BACKUP &&
+            examine(dir, name->s, t, suspect != 0, &f, e) != 0)
+            return -1;
         if (f.n == 0)
             continue;
         *out = f.e[0];
         free(f.e);
-        out->has_facts = exists(dir, name, ".json");
-        out->pending = exists(dir, name, ".pending");
+        if (exists(dir, name, ".json", &out->has_facts, e) != 0 ||
+            exists(dir, name, ".pending", &out->pending, e) != 0)
+            return -1;
         out->whole = out->has_facts || out->pending ||
                      looks_whole(dir, name->s, out->size_bytes);
         return 0;

@@ -129,8 +129,7 @@ static int publish(int dir, struct stage *g, const struct backup_name *name,
         rc = file_publish(g->dir, g->name, dir, name->s, e);
     if (rc == 0)
         return 0;
-    if (unlinkat(g->dir, g->name, 0) != 0)
-        (void)unlinkat(dir, name->s, 0); /* renamed, but not durably so */
+    (void)unlinkat(g->dir, g->name, 0);
     (void)unlinkat(dir, file, 0);
     return -1;
 }
@@ -141,6 +140,7 @@ int store_publish(struct store *st, struct stage *g, const struct facts *f,
     bool suspect = f->state == BACKUP_SUSPECT;
     int dir = store_dir(st, suspect, true, e);
     struct beside b = {.ending = ".json", .step = "create.publish"};
+    struct err ignored;
     int rc;
 
     if (dir < 0 || phase_enter("create.facts", e) != 0)
@@ -151,7 +151,9 @@ int store_publish(struct store *st, struct stage *g, const struct facts *f,
     buf_fini(&b.text);
     if (rc != 0)
         return -1;
-    return suspect ? store_trim_suspects(st, e) : 0;
+    if (suspect) /* one too many is removed the next time, then */
+        (void)store_trim_suspects(st, &ignored);
+    return 0;
 }
 
 /* ---- safety copies ---- */
@@ -267,12 +269,10 @@ int store_settle(struct store *st, const struct facts *f, struct err *e)
 
     if (dir < 0)
         return -1;
-    if (f->state == BACKUP_SUSPECT) {
-        if (store_set_aside(st, f, e) != 0)
-            return -1;
-    } else if (store_put_facts(st, f, e) != 0) {
+    if (f->state == BACKUP_SUSPECT)
+        return store_set_aside(st, f, e);
+    if (store_put_facts(st, f, e) != 0)
         return -1;
-    }
     store_sibling(&f->name, ".pending", file);
     if (file_unlink(dir, file, e) != 0)
         return -1;
