@@ -298,23 +298,26 @@ static int by_name(const void *a, const void *b)
 }
 
 /* Folders below DATA/databases that have an app.db. */
-static void add_managed(struct service *s, struct names *l)
+static int add_managed(struct service *s, struct names *l, struct err *e)
 {
     struct err ignored;
-    const struct dirent *ent;
-    int fd = file_open_dir_at(s->data_dir, "databases", &ignored);
+    const char *name;
+    int fd = file_open_dir_at(s->data_dir, "databases", e);
     DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    int rc;
 
+    if (fd < 0)
+        return e->code == ERR_NOT_FOUND ? 0 : -1;
     if (d == NULL) {
         file_close(&fd);
-        return;
+        return err_sys(e, "cannot read the folder databases");
     }
-    while ((ent = readdir(d)) != NULL) {
-        if (database_name_check(ent->d_name, &ignored) == 0 &&
-            database_known(s, ent->d_name))
-            add_name(l, ent->d_name);
+    while ((rc = file_next_name(d, &name, e)) == 1) {
+        if (database_name_check(name, &ignored) == 0 && database_known(s, name))
+            add_name(l, name);
     }
     (void)closedir(d);
+    return rc;
 }
 
 int databases_list(struct service *s, struct database_info **out, size_t *n,
@@ -322,13 +325,15 @@ int databases_list(struct service *s, struct database_info **out, size_t *n,
 {
     struct names l = {0};
 
-    (void)e;
     add_name(&l, "default");
     (void)pthread_mutex_lock(&s->lock);
     for (const struct registered *r = s->registered; r != NULL; r = r->next)
         add_name(&l, r->name);
     (void)pthread_mutex_unlock(&s->lock);
-    add_managed(s, &l);
+    if (add_managed(s, &l, e) != 0) {
+        free(l.s);
+        return -1;
+    }
     qsort(l.s, l.n, sizeof *l.s, by_name);
     *out = xcalloc(l.n, sizeof **out);
     for (size_t i = 0; i < l.n; i++)
@@ -488,6 +493,10 @@ static int add_checked(struct service *s, const char *name, const char *path,
         (!exists && make_empty_database(live, e) != 0))
         return -1;
     if (catalog_put_database(s->catalog, name, path, e) != 0) {
+        /* What failed may be noted all the same. */
+        struct err ignored;
+
+        (void)catalog_delete_database(s->catalog, name, &ignored);
         if (!exists)
             (void)unlink(live);
         return -1;

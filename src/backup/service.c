@@ -76,18 +76,17 @@ static int empty_tmp(struct service *s, struct err *e)
 {
     int again = openat(s->tmp_dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *d = again < 0 ? NULL : fdopendir(again);
-    const struct dirent *ent;
+    const char *name;
+    int rc;
 
     if (d == NULL) {
         file_close(&again);
         return err_sys(e, "cannot read the folder tmp");
     }
-    while ((ent = readdir(d)) != NULL) {
-        if (strcmp(ent->d_name, ".") != 0 && strcmp(ent->d_name, "..") != 0)
-            (void)unlinkat(s->tmp_dir, ent->d_name, 0);
-    }
+    while ((rc = file_next_name(d, &name, e)) == 1)
+        (void)unlinkat(s->tmp_dir, name, 0);
     (void)closedir(d);
-    return 0;
+    return rc;
 }
 
 static int take_data_dir(struct service *s, const char *path, struct err *e)
@@ -193,8 +192,9 @@ static int queue_settling(struct service *s, struct err *e)
 {
     int fd = file_open_dir_at(s->data_dir, "backups", e);
     DIR *d = fd < 0 ? NULL : fdopendir(fd);
-    const struct dirent *ent;
+    const char *name;
     struct err ignored;
+    int rc;
 
     if (fd < 0 && e->code == ERR_NOT_FOUND)
         return 0;
@@ -202,18 +202,18 @@ static int queue_settling(struct service *s, struct err *e)
         file_close(&fd);
         return err_sys(e, "cannot read the folder backups");
     }
-    while ((ent = readdir(d)) != NULL) {
+    while ((rc = file_next_name(d, &name, e)) == 1) {
         struct database *db;
 
-        if (database_name_check(ent->d_name, &ignored) != 0)
+        if (database_name_check(name, &ignored) != 0)
             continue;
-        db = service_get(s, ent->d_name);
+        db = service_get(s, name);
         (void)__atomic_add_fetch(&s->n_settling, 1, __ATOMIC_ACQ_REL);
         if (strand_put(db->work, settle_job, db, &ignored) != 0)
             (void)__atomic_sub_fetch(&s->n_settling, 1, __ATOMIC_ACQ_REL);
     }
     (void)closedir(d);
-    return 0;
+    return rc;
 }
 
 int service_open(const struct service_opts *o, struct service **out,

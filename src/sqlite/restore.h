@@ -42,7 +42,6 @@ struct restore_opts {
 };
 
 struct restore_result {
-    bool in_doubt; /* the commit failed, and may have happened all the same */
     bool wal;
     uint64_t n_written; /* pages */
     uint64_t n_patched; /* pages of the safety file, under the lock */
