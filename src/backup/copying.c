@@ -51,9 +51,14 @@ int read_back(int fd, uint64_t size_bytes, char sha256[65], struct read_back o,
         size_t len = rest < OUTFILE_CHUNK ? (size_t)rest : OUTFILE_CHUNK;
         uint64_t i = at / OUTFILE_CHUNK;
 
-        if (check_cancelled(o.cancel, e) != 0 ||
-            file_pread_all(fd, chunk, len, at, e) != 0)
+        if (check_cancelled(o.cancel, e) != 0)
             goto done;
+        if (file_pread_all(fd, chunk, len, at, e) != 0) {
+            if (e->code == ERR_IO && e->sys == 0) /* not the disk's fault */
+                (void)err_set(e, ERR_DAMAGED,
+                              "the file became shorter while it was read");
+            goto done;
+        }
         if (i < o.n_sums && check_sum(chunk, len, at, o.sums[i], e) != 0)
             goto done;
         sha256_update(sha, chunk, len);

@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "backup/backup_internal.h"
@@ -30,7 +32,10 @@ struct restoration {
     struct store_entry entry;
     struct db_header header;
     uint64_t n_pages;
-    int fd;
+    int fd;            /* where its pages are read from */
+    int source;        /* the file itself */
+    struct stat stamp; /* of the file, before it was checked */
+    uint64_t checked_bytes;
     struct stage *converted; /* with the live page size, or NULL */
     /* the live database */
     struct live_opts live;
@@ -107,6 +112,76 @@ static int read_header(struct restoration *r, struct err *e)
     return 0;
 }
 
+static bool same_stamp(const struct stat *a, const struct stat *b)
+{
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino &&
+           a->st_size == b->st_size && a->st_ctim.tv_sec == b->st_ctim.tv_sec &&
+           a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
+}
+
+/* A change within one tick of the kernel's clock would not show. */
+#define TICK_NS (20 * 1000000LL)
+
+static bool is_fresh(const struct stat *st)
+{
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    return (now.tv_sec - st->st_ctim.tv_sec) * 1000000000LL + now.tv_nsec -
+               st->st_ctim.tv_nsec <
+           TICK_NS;
+}
+
+static int say_changed(const struct restoration *r, struct err *e)
+{
+    return err_set_reason(e, ERR_DAMAGED, "changed",
+                          "backup %s changed while it was being restored; "
+                          "nothing was restored",
+                          r->entry.name.s);
+}
+
+/*
+ * The file is read several times, and it may belong to somebody else: what is
+ * restored must be what was checked.  The time of its last change cannot be
+ * set by those who change it.
+ */
+static int take_stamp(struct restoration *r, struct err *e)
+{
+    for (int tries = 0; tries < 10; tries++) {
+        if (fstat(r->source, &r->stamp) != 0)
+            return err_sys(e, "cannot examine backup %s", r->entry.name.s);
+        if (!is_fresh(&r->stamp))
+            return 0;
+        clock_sleep_ms(TICK_NS / 1000000);
+    }
+    return say_changed(r, e);
+}
+
+static int confirm(void *ctx, struct err *e)
+{
+    const struct restoration *r = ctx;
+    struct stat now;
+
+    if (fstat(r->source, &now) == 0 && same_stamp(&r->stamp, &now) &&
+        (uint64_t)now.st_size == r->checked_bytes)
+        return 0;
+    return say_changed(r, e);
+}
+
+/* The checker opened the file by its name: that it was this one. */
+static int confirm_name(const struct restoration *r, struct err *e)
+{
+    int fd = store_open(r->db->store, &r->entry.name, false, e);
+    struct stat st;
+    bool same;
+
+    if (fd < 0)
+        return -1;
+    same = fstat(fd, &st) == 0 && same_stamp(&r->stamp, &st);
+    file_close(&fd);
+    return same ? 0 : say_changed(r, e);
+}
+
 static int check_backup(struct restoration *r, struct err *e)
 {
     struct facts f = {0};
@@ -125,8 +200,11 @@ static int check_backup(struct restoration *r, struct err *e)
             r, f.proof.problem != NULL ? f.proof.problem : "set aside", e);
         goto done;
     }
-    r->fd = store_open(r->db->store, &r->entry.name, false, e);
-    if (r->fd >= 0 && check_bytes(r, &f, e) == 0)
+    r->source = store_open(r->db->store, &r->entry.name, false, e);
+    r->fd = r->source;
+    r->checked_bytes = r->entry.size_bytes;
+    if (r->fd >= 0 && take_stamp(r, e) == 0 && check_bytes(r, &f, e) == 0 &&
+        confirm_name(r, e) == 0)
         rc = read_header(r, e);
 done:
     facts_fini(&f);
@@ -170,9 +248,9 @@ static int check_encoding(const struct restoration *r,
 }
 
 /*
- * What is converted is opened as a database: an adopted backup whose header
- * says WAL must not get a -wal beside it, so a copy of it that says rollback
- * is taken.
+ * What is converted is opened by name as a database: not the backup itself,
+ * which might be another file by then, and which must not get a -wal beside
+ * it where its header says WAL, but a copy that says rollback.
  */
 static int plain_copy(struct restoration *r, struct stage **out, struct err *e)
 {
@@ -188,14 +266,11 @@ static int plain_copy(struct restoration *r, struct stage **out, struct err *e)
 static int convert(struct restoration *r, uint32_t page_size, struct err *e)
 {
     struct stage *plain = NULL;
-    char *from = NULL;
     uint64_t size;
     int rc = -1;
 
-    if (r->header.wal && plain_copy(r, &plain, e) != 0)
+    if (plain_copy(r, &plain, e) != 0)
         goto done;
-    from = plain != NULL ? xstrdup(stage_path(plain))
-                         : store_path(r->db->store, &r->entry.name, false);
     if (store_stage(r->db->store, &r->converted, e) != 0)
         goto done;
     /* VACUUM INTO makes its own file. */
@@ -203,10 +278,10 @@ static int convert(struct restoration *r, uint32_t page_size, struct err *e)
         (void)err_sys(e, "cannot prepare a conversion");
         goto done;
     }
-    if (convert_run(r->db->service->guard, from, stage_path(r->converted),
-                    page_size, r->entry.size_bytes, e) != 0)
+    if (convert_run(r->db->service->guard, stage_path(plain),
+                    stage_path(r->converted), page_size, r->entry.size_bytes,
+                    e) != 0)
         goto done;
-    file_close(&r->fd);
     r->fd = open(stage_path(r->converted), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (r->fd < 0) {
         (void)err_sys(e, "cannot open a converted backup");
@@ -218,7 +293,6 @@ static int convert(struct restoration *r, uint32_t page_size, struct err *e)
     rc = read_header(r, e);
 done:
     stage_free(plain);
-    free(from);
     return rc;
 }
 
@@ -311,6 +385,7 @@ static int into_live(struct restoration *r, struct err *e)
         .hash_fd = stage_hash_fd(r->stage),
         .max_stall_ms = r->db->service->max_stall_ms,
         .keep = keep,
+        .confirm = confirm,
         .ctx = r,
         .progress = progress,
         .progress_arg = r,
@@ -366,7 +441,7 @@ static int place_file(struct restoration *r, int dir, const char *base,
 
     if (draft_open(&draft, dir, e) == 0 &&
         own_like_folder(dir, draft.fd, e) == 0 &&
-        copy_bytes(r, draft.fd, e) == 0)
+        copy_bytes(r, draft.fd, e) == 0 && confirm(r, e) == 0)
         rc = draft_publish(&draft, base, e);
     draft_close(&draft);
     return rc;
@@ -465,6 +540,7 @@ static int over_damage(struct restoration *r, struct err *e)
     struct restore_opts o = {
         .live = &r->live,
         .backup_page_size = r->header.page_size,
+        .confirm = confirm,
         .ctx = r,
     };
     uint32_t page_size;
@@ -498,7 +574,7 @@ static int over_damage(struct restoration *r, struct err *e)
 
 /* ---- the whole ---- */
 
-static int restore_now(struct restoration *r, struct err *e)
+static int restore_file(struct restoration *r, struct err *e)
 {
     int rc;
 
@@ -516,6 +592,20 @@ static int restore_now(struct restoration *r, struct err *e)
     if (rc == 0 || r->result.in_doubt)
         settle(r);
     return rc;
+}
+
+static int restore_now(struct restoration *r, struct err *e)
+{
+    struct err changed;
+
+    if (restore_file(r, e) == 0)
+        return 0;
+    /* Reading past the end of a file that became shorter is no fault of
+     * ours. */
+    if (e->code == ERR_IO && e->sys == 0 && r->source >= 0 &&
+        !r->result.in_doubt && confirm(r, &changed) != 0)
+        *e = changed;
+    return -1;
 }
 
 static void log_restored(const struct restoration *r, int64_t began_ms)
@@ -552,7 +642,9 @@ static void restore_job(void *arg)
     int rc = restore_now(r, &e);
 
     drop_lease(r);
-    file_close(&r->fd);
+    if (r->fd != r->source)
+        file_close(&r->fd);
+    file_close(&r->source);
     outfile_free(r->out);
     stage_free(r->stage);
     stage_free(r->converted);
@@ -583,6 +675,7 @@ void backup_restore(struct service *s, const char *name, const char *filename,
 
     r->db = db;
     r->fd = -1;
+    r->source = -1;
     r->force = force;
     call_init(&r->call, call);
     if (db == NULL || parse_filename(filename, &r->lease.name, &t, &e) != 0) {

@@ -436,7 +436,8 @@ static int commit(struct restore *s, struct err *e)
 {
     int rc;
 
-    if (phase_enter("restore.commit", e) != 0)
+    if ((s->o->confirm != NULL && s->o->confirm(s->o->ctx, e) != 0) ||
+        phase_enter("restore.commit", e) != 0)
         return -1;
     rc = sqlite3_exec(s->writer, "COMMIT", NULL, NULL, NULL);
     if (rc != SQLITE_OK) {

@@ -36,6 +36,12 @@ struct restore_opts {
      * nothing is restored.
      */
     int (*keep)(void *ctx, const struct copy *c, struct err *e);
+    /*
+     * confirm: all pages of the backup have been read and written; before the
+     * commit say whether they were still those that had been checked.  When
+     * it fails nothing is restored.  May be NULL.
+     */
+    int (*confirm)(void *ctx, struct err *e);
     void *ctx;
     void (*progress)(void *arg, uint64_t done_bytes, uint64_t total_bytes);
     void *progress_arg;

@@ -179,6 +179,7 @@ int restore_over_damage(const struct restore_opts *o,
     if (copy_raw(db, o, &n_bytes, e) != 0 || keep_raw(o->ctx, n_bytes, e) != 0)
         goto done;
     if (phase_enter("restore.write", e) != 0 || write_all(db, o, r, e) != 0 ||
+        (o->confirm != NULL && o->confirm(o->ctx, e) != 0) ||
         phase_enter("restore.commit", e) != 0 || sq_exec(db, "COMMIT", e) != 0)
         goto done;
     r->locked_ms = clock_monotonic_ms() - locked_at;
