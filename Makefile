@@ -341,6 +341,7 @@ lint-format: | deps
 lint-rules:
 	@tools/check-layers
 	@tools/check-size
+	@tools/check-docs
 
 lint-cppcheck: | deps $(GEN)/openapi.h $(SQLITE)/sqlite3.h
 	@mkdir -p $(LINT)/cppcheck
