@@ -130,14 +130,28 @@ static int no_such_backup(const struct backup_name *name, struct err *e)
                           name->s);
 }
 
+bool store_owns(int dir, const struct stat *file)
+{
+    struct stat folder;
+
+    return S_ISREG(file->st_mode) &&
+           (file->st_nlink <= 1 ||
+            (fstat(dir, &folder) == 0 && folder.st_uid == file->st_uid));
+}
+
 int store_open(struct store *st, const struct backup_name *name, bool suspect,
                struct err *e)
 {
     int dir = store_dir(st, suspect, false, e);
+    struct stat file;
     int fd = -1;
 
     if (dir >= 0)
         fd = file_open_at(dir, name->s, O_RDONLY, e);
+    if (fd >= 0 && (fstat(fd, &file) != 0 || !store_owns(dir, &file))) {
+        file_close(&fd);
+        e->code = ERR_NOT_FOUND;
+    }
     if (fd < 0 && e->code == ERR_NOT_FOUND)
         (void)no_such_backup(name, e);
     return fd;

@@ -26,6 +26,14 @@ struct store {
  */
 int store_dir(struct store *st, bool suspect, bool make, struct err *e);
 
+struct stat;
+
+/*
+ * store_owns: whether the file is a backup's and not a second name of a file
+ * of somebody else's, put into the folder so that we read or give it out.
+ */
+bool store_owns(int dir, const struct stat *file);
+
 /* store_sibling: NAME.db with another ending, such as ".json". */
 #define SIBLING_SIZE 40
 void store_sibling(const struct backup_name *name, const char *ending,

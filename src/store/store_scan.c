@@ -106,7 +106,7 @@ static int examine(int dir, const char *file, int64_t t, bool suspect,
 
     if (fstatat(dir, file, &s, AT_SYMLINK_NOFOLLOW) != 0)
         return errno == ENOENT ? 0 : err_sys(e, "cannot examine %s", file);
-    if (!S_ISREG(s.st_mode))
+    if (!store_owns(dir, &s))
         return 0;
     memcpy(en.name.s, file, sizeof en.name.s);
     en.size_bytes = (uint64_t)s.st_size;
