@@ -139,6 +139,7 @@ SYS(int, -1, flock, (int fd, int op), (fd, op))
 SYS(int, -1, fchmod, (int fd, mode_t mode), (fd, mode))
 SYS(int, -1, fchown, (int fd, uid_t uid, gid_t gid), (fd, uid, gid))
 SYS(DIR *, NULL, fdopendir, (int fd), (fd))
+SYS(struct dirent *, NULL, readdir, (DIR * d), (d))
 SYS(char *, NULL, realpath, (const char *path, char *out), (path, out))
 
 static enum failing_pretence pretence;
@@ -333,34 +334,27 @@ static ssize_t part(const char *name, size_t n)
     return (ssize_t)n;
 }
 
-REAL(ssize_t, pread, (int fd, void *p, size_t n, off_t at))
-{
-    ssize_t r = part("pread", n);
+#define READ(name)                                             \
+    REAL(ssize_t, name, (int fd, void *p, size_t n, off_t at)) \
+    {                                                          \
+        ssize_t r = part(#name, n);                            \
+                                                               \
+        return r < 0 ? r : real_##name(fd, p, (size_t)r, at);  \
+    }
 
-    return r < 0 ? r : real_pread(fd, p, (size_t)r, at);
-}
+#define WRITE(name)                                                  \
+    REAL(ssize_t, name, (int fd, const void *p, size_t n, off_t at)) \
+    {                                                                \
+        ssize_t r = part(#name, n);                                  \
+                                                                     \
+        return r < 0 ? r : real_##name(fd, p, (size_t)r, at);        \
+    }
 
-REAL(ssize_t, pwrite, (int fd, const void *p, size_t n, off_t at))
-{
-    ssize_t r = part("pwrite", n);
-
-    return r < 0 ? r : real_pwrite(fd, p, (size_t)r, at);
-}
-
-/* By these SQLite reads and writes. */
-REAL(ssize_t, read, (int fd, void *p, size_t n))
-{
-    ssize_t r = part("read", n);
-
-    return r < 0 ? r : real_read(fd, p, (size_t)r);
-}
-
-REAL(ssize_t, write, (int fd, const void *p, size_t n))
-{
-    ssize_t r = part("write", n);
-
-    return r < 0 ? r : real_write(fd, p, (size_t)r);
-}
+/* SQLite's have another name. */
+READ(pread)
+READ(pread64)
+WRITE(pwrite)
+WRITE(pwrite64)
 
 /* ---------------------------------------------------------------- SQLite */
 
@@ -554,6 +548,20 @@ REAL(bool, procs_have_open, (dev_t dev, ino_t ino))
     return WITHIN(real_procs_have_open(dev, ino));
 }
 
+/* A child has its static variables for itself. */
+static int run_child(const struct guard_service *service,
+                     const struct guard_call *call, struct buf *reply,
+                     struct err *e)
+{
+    static pthread_mutex_t one = PTHREAD_MUTEX_INITIALIZER;
+    int rc;
+
+    (void)pthread_mutex_lock(&one);
+    rc = service->run(call->request, call->request_len, reply, e);
+    (void)pthread_mutex_unlock(&one);
+    return rc;
+}
+
 /* The child's work, done here. */
 REAL(int, guard_call,
      (struct guard * g, const struct guard_call *call, struct buf *reply,
@@ -575,6 +583,6 @@ REAL(int, guard_call,
         return err_set(e, codes[how], "a test makes the child fail");
     for (size_t i = 0; i < 2; i++)
         if (strcmp(call->service, services[i]->name) == 0)
-            return services[i]->run(call->request, call->request_len, reply, e);
+            return run_child(services[i], call, reply, e);
     return real_guard_call(g, call, reply, e);
 }

@@ -7,9 +7,12 @@
 
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "base/file.h"
 #include "dbutil.h"
 #include "failing.h"
 #include "servicejob.h"
@@ -111,6 +114,33 @@ static void removing(void **state)
            "sync data; sync data; ");
 }
 
+/* What could not be made durable has no name either. */
+static void undone(void **state)
+{
+    (void)state;
+    for (unsigned n = 2; n <= 3; n++) {
+        struct err e = {0};
+        int from = open(scratch_path("from"), O_RDONLY | O_DIRECTORY);
+        int to = open(scratch_path("to"), O_RDONLY | O_DIRECTORY);
+
+        bytes_write(scratch_path("from/a"), (struct bytes){0});
+        failing_arm(n, FAIL_IO, false);
+        assert_int_equal(file_publish(from, "a", to, "b", &e), -1);
+        assert_true(failing_disarm());
+        assert_int_equal(e.code, ERR_IO);
+        assert_true(file_exists(scratch_path("from/a")));
+        assert_false(file_exists(scratch_path("to/b")));
+        file_close(&from);
+        file_close(&to);
+    }
+}
+
+static int make_folders(void **state)
+{
+    (void)state;
+    return mkdir(scratch_path("from"), 0700) | mkdir(scratch_path("to"), 0700);
+}
+
 int main(void)
 {
 #define T(name, f)                                           \
@@ -126,6 +156,8 @@ int main(void)
         T("order: a damaged backup is never listed as good again",
           setting_aside),
         T("order: a database added, and removed", removing),
+        {"order: a publishing that fails is undone", undone, make_folders,
+         scratch_clear, NULL},
     };
 
     return servicejob_main(tests, sizeof tests / sizeof *tests);
