@@ -92,7 +92,8 @@ static bool counts(const char *name)
 
 static bool fails_sys(const char *name)
 {
-    static const int numbers[] = {EIO, ENOSPC, EACCES, ENOENT, EEXIST};
+    static const int numbers[] = {EIO,    ENOSPC, EACCES, ENOENT,
+                                  EEXIST, EMFILE, EDQUOT, EINVAL};
 
     if (how == FAIL_BRIEFLY || (shallow && how >= FAIL_BUSY) || !counts(name))
         return false;
@@ -102,8 +103,9 @@ static bool fails_sys(const char *name)
 
 static int fails_sqlite(const char *name)
 {
-    static const int codes[] = {SQLITE_IOERR, SQLITE_NOMEM, SQLITE_BUSY,
-                                SQLITE_CORRUPT, SQLITE_NOTADB};
+    static const int codes[] = {SQLITE_IOERR,   SQLITE_NOMEM,     SQLITE_BUSY,
+                                SQLITE_CORRUPT, SQLITE_NOTADB,    SQLITE_ERROR,
+                                SQLITE_FULL,    SQLITE_CONSTRAINT};
 
     return how != FAIL_BRIEFLY && counts(name) ? codes[how] : SQLITE_OK;
 }
@@ -386,8 +388,17 @@ SQL(sqlite3_bind_text,
     (st, i, s, n, del))
 SQL(sqlite3_file_control, (sqlite3 * db, const char *name, int op, void *arg),
     (db, name, op, arg))
-SQL(sqlite3_snapshot_get,
-    (sqlite3 * db, const char *name, sqlite3_snapshot **out), (db, name, out))
+/* By SQLITE_ERROR it says that there is no frame, which is no failure. */
+REAL(int, sqlite3_snapshot_get,
+     (sqlite3 * db, const char *name, sqlite3_snapshot **out))
+{
+    int rc = fails_sqlite("sqlite3_snapshot_get");
+
+    if (rc == SQLITE_OK)
+        return WITHIN(real_sqlite3_snapshot_get(db, name, out));
+    return rc == SQLITE_ERROR ? SQLITE_IOERR : rc;
+}
+
 SQL(sqlite3_snapshot_open,
     (sqlite3 * db, const char *name, sqlite3_snapshot *id), (db, name, id))
 SQL(sqlite3_create_function_v2,
@@ -568,7 +579,8 @@ REAL(int, guard_call,
       struct err *e))
 {
     static const enum err_code codes[] = {
-        ERR_INTERNAL, ERR_LIMIT, ERR_ENCRYPTED, ERR_DAMAGED, ERR_NOT_DATABASE};
+        ERR_INTERNAL,     ERR_LIMIT, ERR_ENCRYPTED, ERR_DAMAGED,
+        ERR_NOT_DATABASE, ERR_BUSY,  ERR_NO_SPACE,  ERR_IO};
     const struct guard_service *services[2] = {&check_service,
                                                &convert_service};
 

@@ -17,6 +17,9 @@ enum failing_how {
     FAIL_BUSY,    /* EACCES, SQLITE_BUSY, ERR_ENCRYPTED of a child */
     FAIL_DAMAGED, /* ENOENT, SQLITE_CORRUPT, ERR_DAMAGED of a child */
     FAIL_FOREIGN, /* EEXIST, SQLITE_NOTADB, ERR_NOT_DATABASE of a child */
+    FAIL_ODDLY,   /* EMFILE, SQLITE_ERROR, ERR_BUSY of a child */
+    FAIL_QUOTA,   /* EDQUOT, SQLITE_FULL, ERR_NO_SPACE of a child */
+    FAIL_INVALID, /* EINVAL, SQLITE_CONSTRAINT, ERR_IO of a child */
     FAIL_BRIEFLY, /* reads and writes are interrupted, or short; nothing else */
     FAIL_HOWS
 };

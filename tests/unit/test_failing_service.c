@@ -75,7 +75,7 @@ static void sweep(const struct op *op)
 {
     unsigned n = 0;
 
-    for (int how = 0; how < FAIL_BRIEFLY; how++) {
+    for (int how = 0; how <= FAIL_FOREIGN; how++) {
         bool for_good = how == FAIL_FULL;
         unsigned i = 1;
 

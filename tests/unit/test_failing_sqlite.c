@@ -162,6 +162,28 @@ static void copies(void **state)
     }
 }
 
+/* Files of another user are opened, and made, as that user. */
+static void prepare_copy_of_others(void)
+{
+    prepare_copy();
+    if (geteuid() == 0)
+        assert_int_equal(chown(LIVE, 65534, 65534), 0);
+}
+
+static void copies_of_others(void **state)
+{
+    struct op op = {"copy of another's", prepare_copy_of_others, copy,
+                    right_or_none};
+
+    (void)state;
+    make_original("wal", 4096, 0, 20);
+    put_live();
+    app_image(LIVE, scratch_path("image"));
+    image = bytes_read(scratch_path("image"));
+    sweep(&op);
+    bytes_fini(&image);
+}
+
 /* Somebody commits before the last look. */
 static void commit(void)
 {
@@ -505,6 +527,22 @@ static void never_written(void **state)
     bytes_fini(&after);
 }
 
+/* The sizes of requests are our own; others are a fault of ours. */
+static void other_requests(void **state)
+{
+    struct buf reply = {0};
+    struct err e = {0};
+
+    (void)state;
+    assert_int_equal(check_service.run("x", 1, &reply, &e), -1);
+    assert_int_equal(e.code, ERR_INTERNAL);
+    e.code = ERR_NONE;
+    assert_int_equal(convert_service.run("x", 1, &reply, &e), -1);
+    assert_int_equal(e.code, ERR_INTERNAL);
+    assert_int_equal(reply.len, 0);
+    buf_fini(&reply);
+}
+
 static void clean(const char *in, const char *out)
 {
     char text[16];
@@ -653,6 +691,8 @@ int main(void)
          scratch_clear, NULL},
         {"failing: a restore happens whole or not at all", restores, NULL,
          scratch_clear, NULL},
+        {"failing: a copy of another user's database", copies_of_others, NULL,
+         scratch_clear, NULL},
         {"failing: a copy beside a writer", copies_beside, NULL, scratch_clear,
          NULL},
         {"failing: a copy of what became another is given up", copies_changed,
@@ -663,6 +703,8 @@ int main(void)
          restore_changed, NULL, scratch_clear, NULL},
         {"check: a private file is never written", never_written, NULL,
          scratch_clear, NULL},
+        {"check: requests of another size are refused", other_requests, NULL,
+         NULL, NULL},
         {"check: text from a file is cleaned", clean_text, NULL, NULL, NULL},
         {"failing: a damaged file is restored whole or stays", restores_damaged,
          NULL, scratch_clear, NULL},
