@@ -103,7 +103,7 @@ COMPILE = $(CC) $(LANG_FLAGS) $(INCLUDES) $(DEFINES) $(WARN) \
 	$(if $(WERROR),-Werror) $(CFLAGS) $(CPPFLAGS) $(HARDEN) -MMD -MP
 LINK = $(CC) -pie -pthread $(CFLAGS) $(HARDEN) $(LDFLAGS) \
 	-Wl,-z,relro,-z,now -Wl,--as-needed
-LIBS := -lmicrohttpd -ljansson -linih -lcurl -lcrypto -lxxhash -lm
+LIBS := -lmicrohttpd -ljansson -linih -lcurl -lcrypto -lsodium -lxxhash -lm
 
 # What SQLite is built with.
 #   One connection is used by one thread at a time; connections may be many.

@@ -30,6 +30,8 @@ static const struct command {
     {"verify", "FILE", "read a backup back and check it", cli_verify},
     {"databases", "[VERB]", "list, add, remove and choose databases",
      cli_databases},
+    {"key", "[VERB]", "list, create and revoke keys for programs", cli_key},
+    {"user", "set NAME", "set the account's name and password", cli_user},
 };
 
 #define N_COMMANDS (sizeof commands / sizeof commands[0])
@@ -47,7 +49,8 @@ static void print_help(void)
                      commands[i].arguments, commands[i].summary);
     (void)puts(
         "\n"
-        "Every command but serve works through a server (--server URL, "
+        "Every command but serve, key and user works through a server "
+        "(--server URL, "
         "or\nHOLDFAST_SERVER; default http://127.0.0.1:8080) or straight "
         "on a data directory\n(--data DIR, or HOLDFAST_DATA).  More "
         "with holdfast COMMAND --help, and in\nholdfast(1).\n"

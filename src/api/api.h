@@ -8,6 +8,7 @@
 
 #include <stddef.h>
 
+#include "auth/auth.h"
 #include "backup/service.h"
 #include "http/http.h"
 
@@ -17,8 +18,17 @@ struct api;
 extern const struct http_route api_routes[];
 extern const size_t api_n_routes;
 
-/* api_new: the service is borrowed and must outlive the server. */
-struct api *api_new(struct service *s);
+/* api_admit: for http_opts.admit. */
+http_admit api_admit;
+
+struct api_opts {
+    struct service *service; /* borrowed, as is auth */
+    struct auth *auth;       /* NULL: authentication is off */
+    const char *setup_code;  /* lets set up from elsewhere; NULL: none */
+};
+
+/* api_new: what is borrowed must outlive the server. */
+struct api *api_new(const struct api_opts *o);
 
 /* api_free: only after http_server_stop; accepts NULL. */
 void api_free(struct api *api);

@@ -46,8 +46,10 @@ void api_databases_list(struct http_request *rq, void *ctx)
         return;
     }
     entries = json_array();
-    for (size_t i = 0; i < n; i++)
-        (void)json_array_append_new(entries, entry(&list[i]));
+    for (size_t i = 0; i < n; i++) {
+        if (auth_may_database(api_caller(rq), list[i].name))
+            (void)json_array_append_new(entries, entry(&list[i]));
+    }
     databases_list_free(list, n);
     http_reply_json(rq, 200, json_pack("{s:o}", "databases", entries), NULL);
 }
@@ -140,6 +142,13 @@ void api_databases_current(struct http_request *rq, void *ctx)
     if (api_call_begin(&c, rq, ctx, &op) != 0)
         return;
     if (databases_get(c.api->service, NULL, &info, &e) != 0) {
+        api_call_fail(&c, &e);
+        return;
+    }
+    if (!auth_may_database(api_caller(rq), info.name)) {
+        (void)err_set_reason(&e, ERR_FORBIDDEN, "database",
+                             "this key is not for the current database");
+        database_info_fini(&info);
         api_call_fail(&c, &e);
         return;
     }

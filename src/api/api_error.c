@@ -14,6 +14,7 @@ struct row {
 
 static const struct row rows[] = {
     [ERR_BAD_REQUEST] = {400, "BAD_REQUEST"},
+    [ERR_UNAUTHORIZED] = {401, "INVALID_CREDENTIALS"},
     [ERR_FORBIDDEN] = {403, "FORBIDDEN"},
     [ERR_NOT_FOUND] = {404, "NOT_FOUND"},
     [ERR_CONFLICT] = {409, "CONFLICT"},
@@ -22,6 +23,7 @@ static const struct row rows[] = {
     [ERR_DAMAGED] = {422, "OPERATION_FAILED"},
     [ERR_NOT_DATABASE] = {422, "OPERATION_FAILED"},
     [ERR_ENCRYPTED] = {422, "OPERATION_FAILED"},
+    [ERR_THROTTLED] = {429, "TOO_MANY_REQUESTS"},
     [ERR_BUSY] = {503, "BUSY"},
     [ERR_NO_SPACE] = {507, "INSUFFICIENT_STORAGE"},
     [ERR_CANCELLED] = {503, "BUSY"},

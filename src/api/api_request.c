@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "api/api_error.h"
+#include "base/clock.h"
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/phase.h"
@@ -64,6 +65,15 @@ static int check_no_fields(const struct http_request *rq, struct err *e)
     return 0;
 }
 
+/* A key for some databases may not even learn whether others exist. */
+static int check_database(const struct api_call *c, struct err *e)
+{
+    if (auth_may_database(api_caller(c->rq), c->database))
+        return 0;
+    return err_set_reason(e, ERR_FORBIDDEN, "database",
+                          "this key is not for database %s", c->database);
+}
+
 static int check(struct api_call *c, const struct api_operation *op,
                  struct err *e)
 {
@@ -82,6 +92,8 @@ static int check(struct api_call *c, const struct api_operation *op,
         else if (take_database(c, query, e) != 0)
             return -1;
     }
+    if ((op->named || op->backups) && check_database(c, e) != 0)
+        return -1;
     if (op->filename && take_filename(c, e) != 0)
         return -1;
     if (op->no_fields && check_no_fields(c->rq, e) != 0)
@@ -212,4 +224,55 @@ int api_body_fields(const struct http_request *rq, struct api_field *fields,
 done:
     json_decref(v);
     return ret;
+}
+
+bool api_auth_is_off(const struct api_call *c)
+{
+    struct err e;
+
+    if (c->api->auth != NULL)
+        return false;
+    (void)err_set_reason(&e, ERR_CONFLICT, "auth_off",
+                         "authentication is off: the server was started with "
+                         "--auth off");
+    api_call_fail(c, &e);
+    return true;
+}
+
+json_t *api_time(int64_t t)
+{
+    char iso[CLOCK_ISO_SIZE];
+
+    if (t == 0)
+        return json_null();
+    clock_format_iso(t, iso);
+    return json_string(iso);
+}
+
+json_t *api_scopes(unsigned scopes)
+{
+    json_t *list = json_array();
+
+    for (unsigned bit = 1; bit < AUTH_ALL_SCOPES; bit <<= 1) {
+        if ((scopes & bit) != 0)
+            (void)json_array_append_new(
+                list, json_string(auth_scope_name((enum auth_scope)bit)));
+    }
+    return list;
+}
+
+json_t *api_names(const char *list)
+{
+    json_t *names;
+
+    if (list == NULL || list[0] == '\0')
+        return json_null();
+    names = json_array();
+    for (const char *p = list; *p != '\0'; p += *p == ',' ? 1 : 0) {
+        size_t n = strcspn(p, ",");
+
+        (void)json_array_append_new(names, json_stringn(p, n));
+        p += n;
+    }
+    return names;
 }

@@ -80,4 +80,19 @@ struct api_field {
 int api_body_fields(const struct http_request *rq, struct api_field *fields,
                     size_t n, json_t **body, struct err *e);
 
+/* api_auth_is_off: true where authentication is off, which is answered with a
+ * 409 then: the calls about accounts and keys make no sense. */
+bool api_auth_is_off(const struct api_call *c);
+
+/* ---- values of answers, new references ---- */
+
+/* api_time: as ISO 8601, null for 0. */
+json_t *api_time(int64_t t);
+
+/* api_scopes: the words of a set of scopes. */
+json_t *api_scopes(unsigned scopes);
+
+/* api_names: of a list with commas between an array; null for an empty one. */
+json_t *api_names(const char *list);
+
 #endif

@@ -181,6 +181,11 @@ static void settle_job(void *arg)
     (void)__atomic_sub_fetch(&db->service->n_settling, 1, __ATOMIC_ACQ_REL);
 }
 
+struct catalog *service_catalog(struct service *s)
+{
+    return s->catalog;
+}
+
 bool service_ready(struct service *s)
 {
     return __atomic_load_n(&s->n_settling, __ATOMIC_ACQUIRE) == 0;

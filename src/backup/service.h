@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "catalog/catalog.h"
 #include "guard/guard.h"
 
 struct service;
@@ -50,6 +51,9 @@ int service_open(const struct service_opts *opts, struct service **out,
  * false service_open has waited for that.
  */
 bool service_ready(struct service *s);
+
+/* service_catalog: what it keeps things in; it lives as long as the service. */
+struct catalog *service_catalog(struct service *s);
 
 /* service_stop: refuse new work (ERR_BUSY, reason "stopping"); work that has
  * not begun is refused, work under way is brought to an end or given up where

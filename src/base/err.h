@@ -14,6 +14,7 @@
 enum err_code {
     ERR_NONE = 0,
     ERR_BAD_REQUEST,  /* malformed JSON, header, query or option */
+    ERR_UNAUTHORIZED, /* not known who is asking, or a wrong password */
     ERR_FORBIDDEN,    /* not allowed to this caller */
     ERR_NOT_FOUND,    /* no such backup, database or route */
     ERR_CONFLICT,     /* exists already, or the state does not allow it */
@@ -22,6 +23,7 @@ enum err_code {
     ERR_DAMAGED,      /* a database or backup proves damaged */
     ERR_NOT_DATABASE, /* a file that is no SQLite database */
     ERR_ENCRYPTED,    /* a file that looks like an encrypted database */
+    ERR_THROTTLED,    /* too many attempts; try again later */
     ERR_BUSY,         /* locked past the deadline, or too much under way */
     ERR_NO_SPACE,     /* the disk is full, or would be */
     ERR_CANCELLED,    /* the service is stopping */

@@ -1,35 +1,88 @@
 /* The catalog: see catalog.h. */
 #include "catalog/catalog.h"
 
-#include <pthread.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/mem.h"
 #include "base/phase.h"
-#include "sqlite/sq.h"
+#include "catalog/catalog_internal.h"
 
-#define FORMAT 1
+#define FORMAT 2
 
-struct catalog {
-    pthread_mutex_t lock;
-    struct sqlite3 *db;
-};
-
-static const char schema[] =
-    "BEGIN IMMEDIATE;"
+static const char format_1[] =
     "CREATE TABLE database(name TEXT PRIMARY KEY, path TEXT) WITHOUT ROWID;"
     "CREATE TABLE setting(key TEXT PRIMARY KEY, value TEXT NOT NULL)"
     " WITHOUT ROWID;"
     "CREATE TABLE adopted(database TEXT, filename TEXT, size INTEGER,"
     " mtime_ns INTEGER, good INTEGER, facts TEXT NOT NULL, PRIMARY "
     "KEY(database, filename))"
-    " WITHOUT ROWID;"
-    "PRAGMA user_version=1;"
-    "COMMIT";
+    " WITHOUT ROWID;";
 
-static int set_up(struct catalog *c, struct err *e)
+/* The account is one row; scopes are a set of bits (auth/auth.h). */
+static const char format_2[] =
+    "CREATE TABLE account(id INTEGER PRIMARY KEY CHECK(id=1),"
+    " username TEXT NOT NULL, password TEXT NOT NULL,"
+    " changed_at INTEGER NOT NULL);"
+    "CREATE TABLE api_key(id TEXT PRIMARY KEY, hash TEXT NOT NULL UNIQUE,"
+    " name TEXT NOT NULL, scopes INTEGER NOT NULL, databases TEXT,"
+    " created_at INTEGER NOT NULL, expires_at INTEGER NOT NULL,"
+    " last_used_at INTEGER NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE session(id TEXT PRIMARY KEY, hash TEXT NOT NULL UNIQUE,"
+    " created_at INTEGER NOT NULL, seen_at INTEGER NOT NULL,"
+    " address TEXT NOT NULL, client TEXT) WITHOUT ROWID;"
+    "PRAGMA user_version=2;";
+
+/* Before its format changes the catalog is copied aside, so that the older
+ * holdfast can be gone back to. */
+static int copy_aside(struct catalog *c, const char *data_path, int64_t format,
+                      struct err *e)
+{
+    struct sqlite3_stmt *st = NULL;
+    char *path =
+        xasprintf("%s/holdfast.db.format-%lld", data_path, (long long)format);
+    int dir = file_open_dir(data_path, e);
+    int fd = -1;
+    int rc = -1;
+
+    /* VACUUM INTO writes into an empty file, and so keeps its mode. */
+    if (dir >= 0)
+        fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC,
+                  0600);
+    if (dir >= 0 && fd < 0)
+        (void)err_sys(e, "cannot make %s", path);
+    if (fd >= 0 && sq_prepare(c->db, "VACUUM INTO ?1", &st, e) == 0) {
+        sq_bind_text(st, 1, path);
+        if (sq_step(st, e) >= 0 && file_sync(fd, e) == 0)
+            rc = file_sync(dir, e);
+    }
+    sq_finalize(st);
+    file_close(&fd);
+    file_close(&dir);
+    free(path);
+    return rc;
+}
+
+/* From an older format, or none, to ours: whole or not at all. */
+static int migrate(struct catalog *c, const char *data_path, int64_t format,
+                   struct err *e)
+{
+    char *sql;
+    int rc;
+
+    if (format > 0 && copy_aside(c, data_path, format, e) != 0)
+        return -1;
+    sql = xasprintf("BEGIN IMMEDIATE;%s%sCOMMIT", format < 1 ? format_1 : "",
+                    format_2);
+    rc = sq_exec(c->db, sql, e);
+    free(sql);
+    return rc;
+}
+
+static int set_up(struct catalog *c, const char *data_path, struct err *e)
 {
     int64_t format;
 
@@ -41,9 +94,7 @@ static int set_up(struct catalog *c, struct err *e)
                        "holdfast.db has format %lld, written by a newer "
                        "holdfast; this one knows formats up to %d",
                        (long long)format, FORMAT);
-    if (format == 0)
-        return sq_exec(c->db, schema, e);
-    return 0;
+    return format < FORMAT ? migrate(c, data_path, format, e) : 0;
 }
 
 int catalog_open(const char *data_path, struct catalog **out, struct err *e)
@@ -53,7 +104,7 @@ int catalog_open(const char *data_path, struct catalog **out, struct err *e)
     int rc = -1;
 
     (void)pthread_mutex_init(&c->lock, NULL);
-    if (sq_open(path, &c->db, e) == 0 && set_up(c, e) == 0) {
+    if (sq_open(path, &c->db, e) == 0 && set_up(c, data_path, e) == 0) {
         *out = c;
         c = NULL;
         rc = 0;
@@ -72,6 +123,16 @@ void catalog_close(struct catalog *c)
     sq_close(c->db);
     (void)pthread_mutex_destroy(&c->lock);
     free(c);
+}
+
+int catalog_version(struct catalog *c, int64_t *version, struct err *e)
+{
+    int rc;
+
+    (void)pthread_mutex_lock(&c->lock);
+    rc = sq_int(c->db, "PRAGMA data_version", version, e);
+    (void)pthread_mutex_unlock(&c->lock);
+    return rc == 0 ? 0 : err_wrap(e, "the catalog");
 }
 
 /* Run a statement with up to two texts; NULL binds NULL. */
@@ -96,7 +157,7 @@ static int run(struct catalog *c, const char *sql, const char *a, const char *b,
     return rc == 0 ? 0 : err_wrap(e, "the catalog");
 }
 
-static int damaged(struct err *e)
+int catalog_damaged(struct err *e)
 {
     return err_set(e, ERR_DAMAGED,
                    "holdfast.db has a row that holdfast did not write; put "
@@ -113,7 +174,7 @@ static int take_database(struct sqlite3_stmt *st, struct catalog_database *d,
 
     /* An empty path says that the database is being removed. */
     if (name == NULL || (path != NULL && path[0] != '/' && path[0] != '\0'))
-        return damaged(e);
+        return catalog_damaged(e);
     d->name = xstrdup(name);
     d->removing = path != NULL && path[0] == '\0';
     d->path = path == NULL || d->removing ? NULL : xstrdup(path);
@@ -193,7 +254,7 @@ static int get_setting(struct catalog *c, const char *key, char **out,
         if (row == 1 && sq_text(st, 0) != NULL)
             *out = xstrdup(sq_text(st, 0));
         else if (row == 1)
-            row = damaged(e);
+            row = catalog_damaged(e);
     }
     sq_finalize(st);
     (void)pthread_mutex_unlock(&c->lock);

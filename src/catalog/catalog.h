@@ -1,11 +1,14 @@
 /*
  * The catalog, DATA/holdfast.db: which databases are registered, which is the
  * current one, and what was found out about adopted backups (a cache: the
- * files themselves are the truth).  SQLite, synchronous=EXTRA: what a call has
+ * files themselves are the truth); what authentication needs stands in
+ * catalog_auth.h.  SQLite, synchronous=EXTRA: what a call has
  * acknowledged survives a power cut.
  *
- * user_version is the format, 1 now.  A newer one is refused.  A row that no
- * call here could have written is ERR_DAMAGED, or in the cache no row.
+ * user_version is the format, 2 now.  A newer one is refused; an older one is
+ * copied to holdfast.db.format-N beside it and then brought up to date in one
+ * transaction.  A row that no call here could have written is ERR_DAMAGED, or
+ * in the cache no row.
  */
 #ifndef HOLDFAST_CATALOG_CATALOG_H
 #define HOLDFAST_CATALOG_CATALOG_H
@@ -21,6 +24,10 @@ struct catalog;
 /* catalog_open: open or make it.  All calls are safe from any thread. */
 int catalog_open(const char *data_path, struct catalog **out, struct err *e);
 void catalog_close(struct catalog *c); /* accepts NULL */
+
+/* catalog_version: changes when another process has changed the catalog, and
+ * not by what is done here. */
+int catalog_version(struct catalog *c, int64_t *version, struct err *e);
 
 /* ---- registered databases ---- */
 

@@ -12,6 +12,7 @@
 #include "backup/service.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/rand.h"
 #include "cli/cli.h"
 #include "cli/cli_error.h"
 #include "cli/cli_guard.h"
@@ -52,14 +53,20 @@ static int check(const struct cli_settings *s, struct err *e)
     if (s->data == NULL)
         return err_set(e, ERR_BAD_REQUEST,
                        "serve needs a data directory: --data DIR");
-    if (s->auth)
-        return err_set(e, ERR_BAD_REQUEST,
-                       "this version has no authentication yet; --auth off "
-                       "serves without it, to this machine only");
-    if (!s->listen.loopback)
+    if (s->listen.loopback)
+        return 0;
+    if (!s->auth)
         return err_set(e, ERR_BAD_REQUEST,
                        "will not listen on %s without authentication; give a "
-                       "loopback address such as 127.0.0.1 or [::1]",
+                       "loopback address such as 127.0.0.1 or [::1], or leave "
+                       "out --auth off",
+                       s->listen.host);
+    if (!s->allow_plain_http)
+        return err_set(e, ERR_BAD_REQUEST,
+                       "will not listen on %s without TLS: passwords and "
+                       "backups could be read on the way; give a loopback "
+                       "address and put a proxy with TLS before it, or accept "
+                       "that with --allow-plain-http",
                        s->listen.host);
     return 0;
 }
@@ -100,9 +107,20 @@ static void prepare(sigset_t *stopping)
 struct server {
     struct guard *guard;
     struct service *service;
+    struct auth *auth;   /* NULL: off */
+    char setup_code[33]; /* "" when there is an account */
     struct api *api;
     struct http_server *http;
 };
+
+static int auth_start(struct server *sv, struct err *e)
+{
+    if (auth_open(service_catalog(sv->service), &sv->auth, e) != 0)
+        return -1;
+    if (!auth_is_set_up(sv->auth))
+        rand_hex(sv->setup_code, (sizeof sv->setup_code - 1) / 2);
+    return 0;
+}
 
 static int server_start(struct server *sv, const struct cli_settings *s,
                         struct err *e)
@@ -121,8 +139,10 @@ static int server_start(struct server *sv, const struct cli_settings *s,
                              .port = s->listen.port,
                              .routes = api_routes,
                              .n_routes = api_n_routes,
+                             .admit = api_admit,
                              .hosts = (const char *const *)s->hosts.items,
                              .n_hosts = s->hosts.n};
+    struct api_opts api = {0};
 
     if (service_open(&service, &sv->service, e) != 0) {
         if (strcmp(e->reason, "in_use") == 0)
@@ -132,7 +152,12 @@ static int server_start(struct server *sv, const struct cli_settings *s,
                                   s->data);
         return -1;
     }
-    sv->api = api_new(sv->service);
+    if (s->auth && auth_start(sv, e) != 0)
+        return -1;
+    api.service = sv->service;
+    api.auth = sv->auth;
+    api.setup_code = sv->setup_code[0] != '\0' ? sv->setup_code : NULL;
+    sv->api = api_new(&api);
     http.ctx = sv->api;
     return http_server_start(http, &sv->http, e);
 }
@@ -146,6 +171,7 @@ static void server_stop(struct server *sv)
         http_server_stop(sv->http);
     }
     api_free(sv->api);
+    auth_close(sv->auth);
     service_close(sv->service);
     guard_stop(sv->guard);
 }
@@ -160,8 +186,21 @@ static void announce(const struct server *sv, const struct cli_settings *s)
     log_event(LOG_INFO, "server.started", "version", HOLDFAST_VERSION, "url",
               url, "data", data, "landlock", guard_landlocked() ? "yes" : "no",
               NULL);
+    if (!s->listen.loopback)
+        log_event(LOG_WARN, "server.plain_http", "message",
+                  "listening beyond this machine without TLS: passwords and "
+                  "backups can be read on the way",
+                  NULL);
     (void)printf("holdfast: listening on %s, data in %s\n", url,
                  data != NULL ? data : s->data);
+    if (sv->setup_code[0] != '\0')
+        (void)printf(
+            "holdfast: there is no account yet; choose its name and password:\n"
+            "  curl -s %s/api/v1/auth/setup -H 'Content-Type: "
+            "application/json' \\\n"
+            "    -d '{\"username\":\"...\",\"password\":\"...\"}'\n"
+            "  From another machine add \"code\":\"%s\".\n",
+            url, sv->setup_code);
     (void)fflush(stdout);
     free(data);
     free(url);

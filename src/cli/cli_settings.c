@@ -41,6 +41,9 @@ static const struct setting table[CLI_SETTINGS] = {
      "Listen there; default 127.0.0.1:8080"},
     {"auth", SWITCH, AT(auth), "on|off",
      "Whether requests need credentials; default on"},
+    {"allow-plain-http", FLAG, AT(allow_plain_http), NULL,
+     "Listen beyond this machine without TLS: what is sent can be read and "
+     "changed on the way"},
     {"host", HOSTS, AT(hosts), "NAME",
      "Answer requests for the host NAME too; repeatable"},
     {"database-root", FOLDERS, AT(database_roots), "DIR",

@@ -20,7 +20,7 @@
 #include "base/log.h"
 #include "cli/cli_value.h"
 
-#define CLI_SETTINGS 11
+#define CLI_SETTINGS 12
 
 enum cli_source {
     CLI_FROM_DEFAULT,
@@ -39,6 +39,7 @@ struct cli_settings {
     char *config;
     struct cli_listen listen;
     bool auth;
+    bool allow_plain_http;
     struct cli_strings hosts;
     struct cli_strings database_roots;
     unsigned busy_timeout_ms; /* 0: the service's default */

@@ -23,6 +23,7 @@
  *   403 FORBIDDEN        a Host that is not ours; on a mutating method an
  *                        Origin that is not the Host's, or Sec-Fetch-Site
  *                        that is neither same-origin nor none
+ *   whatever http_opts.admit says
  *   404 NOT_FOUND        no such route (resource_type "route")
  *   405 METHOD_NOT_ALLOWED with Allow (HEAD goes with GET; OPTIONS is 405)
  *   415 UNSUPPORTED_MEDIA_TYPE  a non-empty body that is not
@@ -77,14 +78,23 @@ struct http_route {
                             routes that match the first is taken. */
     http_handler *handler;
     size_t max_body; /* bytes of body accepted; 0: any body is 413 */
+    unsigned access; /* whatever http_opts.admit makes of it */
 };
+
+/*
+ * http_admit: whether the caller may go on.  Asked once the headers are there
+ * and before it is said what there is at the path, or a body is read: see
+ * http_request_route.  On false it has replied.  It must not wait.
+ */
+typedef bool http_admit(struct http_request *rq, void *ctx);
 
 struct http_opts {
     const char *host; /* numeric address to listen on */
     uint16_t port;    /* 0: any free one, see http_server_port */
     const struct http_route *routes;
     size_t n_routes;
-    void *ctx;                /* handed to every handler */
+    void *ctx;                /* handed to every handler, and to admit */
+    http_admit *admit;        /* NULL: everybody may everything */
     const char *const *hosts; /* further names that are ours (--host) */
     size_t n_hosts;
     unsigned max_connections; /* 0: 4096; never over half the descriptors
@@ -115,6 +125,17 @@ void http_server_stop(struct http_server *s);
 const char *http_request_id(const struct http_request *rq);
 const char *http_method(const struct http_request *rq);
 const char *http_path(const struct http_request *rq); /* as sent, no query */
+
+/* http_request_route: the route it is for, or NULL where there is none. */
+const struct http_route *http_request_route(const struct http_request *rq);
+
+/* http_peer: the numeric address of who sent it. */
+const char *http_peer(const struct http_request *rq);
+
+/* http_keep: something that lives as long as the request; `fini` (may be
+ * NULL) frees it.  http_kept: it, or NULL. */
+void http_keep(struct http_request *rq, void *p, void (*fini)(void *));
+void *http_kept(const struct http_request *rq);
 
 /* http_param: the decoded value of {name} in the route's pattern, or NULL. */
 const char *http_param(const struct http_request *rq, const char *name);

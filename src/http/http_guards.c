@@ -270,30 +270,42 @@ static bool check_same_site(struct http_request *rq, const struct fields *f,
     return false;
 }
 
-static bool check_route(struct http_request *rq)
+static void refuse_route(struct http_request *rq, int status,
+                         const struct buf *allow)
 {
-    const struct http_opts *opts = server_opts(rq->server);
-    struct buf allow = {0};
     struct http_headers *h;
-    int status = router_match(rq, opts->routes, opts->n_routes, &allow);
+    char message[256];
 
     if (status == 404) {
         http_reply_error(rq, 404, "NOT_FOUND", "there is nothing at this path",
                          json_pack("{s:s,s:s}", "resource_type", "route",
                                    "identifier", rq->path),
                          NULL);
-    } else if (status == 405) {
-        char message[256];
+        return;
+    }
+    (void)snprintf(message, sizeof message,
+                   "the method %s is not allowed here; allowed are %s",
+                   rq->method, allow->data);
+    h = http_headers_new();
+    http_headers_put(h, "Allow", allow->data);
+    http_reply_error(rq, 405, "METHOD_NOT_ALLOWED", message, NULL, h);
+}
 
-        (void)snprintf(message, sizeof message,
-                       "the method %s is not allowed here; allowed are %s",
-                       rq->method, allow.data);
-        h = http_headers_new();
-        http_headers_put(h, "Allow", allow.data);
-        http_reply_error(rq, 405, "METHOD_NOT_ALLOWED", message, NULL, h);
+/* Who may not come in is not told either what there is. */
+static bool check_route(struct http_request *rq)
+{
+    const struct http_opts *opts = server_opts(rq->server);
+    struct buf allow = {0};
+    int status = router_match(rq, opts->routes, opts->n_routes, &allow);
+    bool ok = false;
+
+    if (opts->admit == NULL || opts->admit(rq, opts->ctx)) {
+        ok = status == 0;
+        if (!ok)
+            refuse_route(rq, status, &allow);
     }
     buf_fini(&allow);
-    return status == 0;
+    return ok;
 }
 
 static bool is_json(const char *type)

@@ -23,6 +23,7 @@
 #define HTTP_MAX_SEGMENTS 16 /* of a path; a longer one is no route */
 #define HTTP_MAX_PARAMS 4    /* parts in a pattern */
 #define HTTP_MAX_HOST 255    /* bytes of a host name */
+#define HTTP_PEER_SIZE 46    /* INET6_ADDRSTRLEN */
 
 struct http_pair {
     const char *name;
@@ -64,6 +65,10 @@ struct http_request {
     size_t n_params;
     struct http_pair *query;
     size_t n_query;
+
+    char peer[HTTP_PEER_SIZE];
+    void *kept;
+    void (*kept_fini)(void *);
 
     char *body;
     size_t body_len;

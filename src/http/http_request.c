@@ -39,9 +39,36 @@ void request_free(struct http_request *rq)
     if (rq->response != NULL)
         MHD_destroy_response(rq->response);
     server_give_memory(rq->server, rq->body_cap);
+    if (rq->kept_fini != NULL)
+        rq->kept_fini(rq->kept);
     free(rq->query);
+    /* It may have held a password. */
+    if (rq->body != NULL)
+        explicit_bzero(rq->body, rq->body_cap);
     free(rq->body);
     free(rq);
+}
+
+const struct http_route *http_request_route(const struct http_request *rq)
+{
+    return rq->route;
+}
+
+const char *http_peer(const struct http_request *rq)
+{
+    return rq->peer;
+}
+
+void http_keep(struct http_request *rq, void *p, void (*fini)(void *))
+{
+    assert(rq->kept == NULL);
+    rq->kept = p;
+    rq->kept_fini = fini;
+}
+
+void *http_kept(const struct http_request *rq)
+{
+    return rq->kept;
 }
 
 /*

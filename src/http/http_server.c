@@ -235,11 +235,24 @@ static struct watched *watched_of(struct MHD_Connection *conn)
         ->socket_context;
 }
 
+static void note_peer(struct http_request *rq)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(rq->conn, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    socklen_t n = info->client_addr->sa_family == AF_INET6
+                      ? sizeof(struct sockaddr_in6)
+                      : sizeof(struct sockaddr_in);
+
+    (void)getnameinfo(info->client_addr, n, rq->peer, sizeof rq->peer, NULL, 0,
+                      NI_NUMERICHOST);
+}
+
 /* admit: the headers are there. */
 static enum MHD_Result admit(struct http_request *rq, const char *url,
                              const char *method, const char *version)
 {
     rq->admitted = true;
+    note_peer(rq);
     guards_check(rq, url, method, version);
     rq->cut_body = has_replied(rq) && rq->takes_body;
     if (rq->takes_body && !rq->cut_body)

@@ -56,10 +56,10 @@ static void handle(struct http_request *rq, void *ctx)
 }
 
 static const struct http_route routes[] = {
-    {"GET", "/a", handle, 0},
-    {"POST", "/a", handle, 4096},
-    {"GET", "/a/{filename}", handle, 0},
-    {"DELETE", "/a/{filename}", handle, 16},
+    {"GET", "/a", handle, 0, 0},
+    {"POST", "/a", handle, 4096, 0},
+    {"GET", "/a/{filename}", handle, 0, 0},
+    {"DELETE", "/a/{filename}", handle, 16, 0},
 };
 
 static uint16_t port(void)

@@ -20,13 +20,13 @@ static void handle(struct http_request *rq, void *ctx)
 }
 
 static const struct http_route routes[] = {
-    {"GET", "/api/v1/backup", handle, 0},
-    {"POST", "/api/v1/backup", handle, 4096},
-    {"GET", "/api/v1/backup/{filename}", handle, 0},
-    {"POST", "/api/v1/backup/{filename}/restore", handle, 4096},
-    {"GET", "/api/v1/databases/current", handle, 0},
-    {"GET", "/api/v1/databases/{name}", handle, 0},
-    {"DELETE", "/{a}/{b}/{c}/{d}", handle, 0},
+    {"GET", "/api/v1/backup", handle, 0, 0},
+    {"POST", "/api/v1/backup", handle, 4096, 0},
+    {"GET", "/api/v1/backup/{filename}", handle, 0, 0},
+    {"POST", "/api/v1/backup/{filename}/restore", handle, 4096, 0},
+    {"GET", "/api/v1/databases/current", handle, 0, 0},
+    {"GET", "/api/v1/databases/{name}", handle, 0, 0},
+    {"DELETE", "/{a}/{b}/{c}/{d}", handle, 0, 0},
 };
 
 /* A request knows its server. */

@@ -151,7 +151,7 @@ static void refusals(void **state)
     catalog_close(c);
     catalog_close(NULL);
     app_open(0, scratch_path("holdfast.db"));
-    app_sql(0, "PRAGMA user_version=2");
+    app_sql(0, "PRAGMA user_version=3");
     app_close(0);
     c = NULL;
     assert_int_equal(catalog_open(scratch_path("."), &c, &e), -1);

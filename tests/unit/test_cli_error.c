@@ -19,6 +19,7 @@ static void statuses(void **state)
     } rows[] = {
         {ERR_NONE, CLI_OK},
         {ERR_BAD_REQUEST, CLI_USAGE},
+        {ERR_UNAUTHORIZED, CLI_NOT_ALLOWED},
         {ERR_FORBIDDEN, CLI_NOT_ALLOWED},
         {ERR_NOT_FOUND, CLI_NOT_FOUND},
         {ERR_CONFLICT, CLI_CONFLICT},
@@ -27,6 +28,7 @@ static void statuses(void **state)
         {ERR_DAMAGED, CLI_DAMAGED},
         {ERR_NOT_DATABASE, CLI_DAMAGED},
         {ERR_ENCRYPTED, CLI_DAMAGED},
+        {ERR_THROTTLED, CLI_BUSY},
         {ERR_BUSY, CLI_BUSY},
         {ERR_NO_SPACE, CLI_NO_SPACE},
         {ERR_CANCELLED, CLI_FAILED},
@@ -82,7 +84,7 @@ static void words(void **state)
 static void strange_answers(void **state)
 {
     (void)state;
-    assert_int_equal(cli_error_code(401, NULL), ERR_FORBIDDEN);
+    assert_int_equal(cli_error_code(401, NULL), ERR_UNAUTHORIZED);
     assert_int_equal(cli_error_code(404, "NoSuchKey"), ERR_NOT_FOUND);
     assert_int_equal(cli_error_code(502, NULL), ERR_UNREACHABLE);
     assert_int_equal(cli_error_code(503, ""), ERR_BUSY);

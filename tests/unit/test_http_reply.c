@@ -126,10 +126,10 @@ static void race(struct http_request *rq, void *ctx)
 }
 
 static const struct http_route routes[] = {
-    {"GET", "/file", file, 0},   {"GET", "/big", big, 0},
-    {"GET", "/fixed", fixed, 0}, {"GET", "/headers", headers, 0},
-    {"GET", "/later", later, 0}, {"POST", "/later", later, 1000},
-    {"GET", "/race", race, 0},
+    {"GET", "/file", file, 0, 0},   {"GET", "/big", big, 0, 0},
+    {"GET", "/fixed", fixed, 0, 0}, {"GET", "/headers", headers, 0, 0},
+    {"GET", "/later", later, 0, 0}, {"POST", "/later", later, 1000, 0},
+    {"GET", "/race", race, 0, 0},
 };
 
 /* ---- the world ---- */

@@ -64,12 +64,12 @@ static void race(struct http_request *rq, void *ctx)
 }
 
 static const struct http_route routes[] = {
-    {"GET", "/items/current", echo, 0},
-    {"GET", "/items/{name}", item, 0},
-    {"DELETE", "/items/{name}", remove_item, 0},
-    {"POST", "/items/{name}/echo", echo, 1000},
-    {"POST", "/empty", echo, 0},
-    {"GET", "/race", race, 0},
+    {"GET", "/items/current", echo, 0, 0},
+    {"GET", "/items/{name}", item, 0, 0},
+    {"DELETE", "/items/{name}", remove_item, 0, 0},
+    {"POST", "/items/{name}/echo", echo, 1000, 0},
+    {"POST", "/empty", echo, 0, 0},
+    {"GET", "/race", race, 0, 0},
 };
 
 static int start_server(void **state)

@@ -86,10 +86,10 @@ static void much(struct http_request *rq, void *ctx)
 }
 
 static const struct http_route routes[] = {
-    {"GET", "/answer", answer, 0},
-    {"POST", "/answer", answer, 1 << 20},
-    {"GET", "/keep", keep, 0},
-    {"GET", "/much", much, 0},
+    {"GET", "/answer", answer, 0, 0},
+    {"POST", "/answer", answer, 1 << 20, 0},
+    {"GET", "/keep", keep, 0, 0},
+    {"GET", "/much", much, 0, 0},
 };
 
 static int start_with(unsigned limit_s, struct http_server **out)
