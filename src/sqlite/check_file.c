@@ -85,7 +85,8 @@ static int open_file(const char *path, struct err *e)
 {
     int fd = file_open_straight(path, O_RDONLY, 0);
 
-    if (fd < 0 && (errno == ENOENT || errno == ELOOP))
+    /* Under landlock EACCES means another file than was to be checked. */
+    if (fd < 0 && (errno == ENOENT || errno == ELOOP || errno == EACCES))
         return err_set(e, ERR_NOT_FOUND, "no such file");
     if (fd < 0 && errno == EISDIR)
         return err_set(e, ERR_NOT_FOUND, "not a regular file");

@@ -99,7 +99,9 @@ int check_sql_fail(struct sqlite3 *db, int rc, struct err *e)
     case SQLITE_FULL:
         return err_set(e, ERR_NO_SPACE, "the disk is full");
     case SQLITE_CANTOPEN:
-        if (sqlite3_system_errno(db) == ENOENT)
+        /* EACCES: put there since landlock was told what to allow. */
+        if (sqlite3_system_errno(db) == ENOENT ||
+            sqlite3_system_errno(db) == EACCES)
             return err_set(e, ERR_NOT_FOUND, "no such file");
         return err_set(e, ERR_IO, "cannot open the file: %s",
                        strerror(sqlite3_system_errno(db)));
