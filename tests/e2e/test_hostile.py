@@ -196,10 +196,10 @@ def random_files(rng, n_flips, n_mutations):
 
 @pytest.mark.parametrize(
     "n_flips,n_mutations",
-    [(60, 90), pytest.param(800, 2000, marks=pytest.mark.soak)],
+    [(30, 50), pytest.param(800, 2000, marks=pytest.mark.soak)],
 )
 def test_random_damage(servers, base, seed, report, n_flips, n_mutations):
-    """As live file and as backup; the unit tests have all bits and more."""
+    """As live file and as backup; the unit tests have thousands."""
     server = servers()
     live = server.prepare(dbfile.make(base / "x.db", journal="delete"))
     server.start()
