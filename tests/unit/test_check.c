@@ -408,6 +408,52 @@ static void bombs(void **state)
                   "the memory limit of 96 MiB was reached", NULL);
 }
 
+/* A table t whose text, in the schema alone, has `each` for every number below
+ * 205, which is more than can be replaced. */
+static const char *with_many(const char *name, const char *head,
+                             const char *each, const char *tail)
+{
+    const char *path = dbfile_make(name, "CREATE TABLE t(a, b);"
+                                         "INSERT INTO t VALUES(1, 2)");
+    struct buf sql = {0};
+
+    buf_printf(&sql,
+               "PRAGMA writable_schema=ON; UPDATE sqlite_schema SET "
+               "sql='%s",
+               head);
+    for (int i = 0; i < 205; i++)
+        for (const char *c = each; *c != '\0'; c++)
+            if (*c == '#')
+                buf_printf(&sql, "%d", i);
+            else
+                buf_put(&sql, c, 1);
+    buf_printf(&sql, "%s'", tail);
+    dbfile_change(path, sql.data);
+    buf_fini(&sql);
+    return path;
+}
+
+/* More missing functions than are replaced: the constraints are left out, or
+ * the schema cannot be used. */
+static void many_functions(void **state)
+{
+    const char *path = with_many("constraints.db", "CREATE TABLE t(a, b CHECK(",
+                                 "g#(a) OR ", "b=2))");
+    struct check_opts o;
+
+    (void)state;
+    expect_ok(path, false, "CHECK constraints of table t");
+    dbfile_write(path, 4096, "\x07", 1);
+    expect_damage(path, false,
+                  "Tree 2 page 2: btreeInitPage() returns error "
+                  "code 11 (table t)");
+    path = with_many("columns.db", "CREATE TABLE t(a",
+                     ", c# NOT NULL AS (g#(a))", ")");
+    o = private_file(path, false);
+    expect_report(&o, CHECK_NOT_PROVEN,
+                  "SQLite refuses the schema (unknown function: g4())", NULL);
+}
+
 static int die(const void *request, size_t len, struct buf *reply,
                struct err *e)
 {
@@ -641,6 +687,7 @@ int main(void)
         T("check: virtual tables are checked, unknown modules named",
           virtual_tables),
         T("check: views and triggers are not looked into", views_and_triggers),
+        T("check: more missing functions than are replaced", many_functions),
         T("check: a constraint that fails to run is not checked",
           refusing_schema),
         T("check: a file that needs too much memory is not proven", bombs),

@@ -88,7 +88,7 @@ static void setting_aside(void **state)
     expect("sync default; sync .app.json..tmp; "
            "replace .app.json..tmp app.json; sync suspect; "
            "rename app.db app.db; sync suspect; sync default; "
-           "unlink app.json; sync default; ");
+           "unlink app.json; ");
 }
 
 static void removing(void **state)
