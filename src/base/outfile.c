@@ -92,13 +92,15 @@ struct outfile *outfile_new(int fd, bool direct)
     if (direct)
         set_direct(o, true);
     for (int i = 0; i < OUTFILE_BUFFERS; i++) {
+        /* never: no test can do without 4 MiB; without, it is as xmalloc */
         if (posix_memalign(&o->buffer[i], ALIGNMENT, OUTFILE_CHUNK) != 0)
-            abort();
+            abort(); /* never: no test can do without 4 MiB */
     }
     (void)pthread_mutex_init(&o->lock, NULL);
     (void)pthread_cond_init(&o->changed, NULL);
+    /* never: a thread without which nothing goes on, like those of a pool */
     if (pthread_create(&o->thread, NULL, writer, o) != 0)
-        abort();
+        abort(); /* never: like those of a pool */
     return o;
 }
 

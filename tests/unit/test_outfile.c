@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/mem.h"
 #include "base/outfile.h"
 #include "dbutil.h"
@@ -171,6 +172,34 @@ static void last_error(void **state)
     (void)close(fd);
 }
 
+/* Whoever fills buffers faster than the disk takes them waits for one. */
+static void faster(void **state)
+{
+    enum { N = 48 };
+    int fd = open_out(O_RDWR | O_TRUNC);
+    struct outfile *o = outfile_new(fd, false);
+    struct err e = {0};
+    uint64_t size = 0;
+
+    (void)state;
+    for (int i = 0; i < N; i++) {
+        memset(outfile_buffer(o), i, 1);
+        assert_int_equal(outfile_push(o, OUTFILE_CHUNK, &e), 0);
+    }
+    assert_int_equal(outfile_finish(o, N * OUTFILE_CHUNK, &e), 0);
+    outfile_free(o);
+    for (int i = 0; i < N; i++) {
+        uint8_t first = 0xff;
+
+        assert_int_equal(
+            file_pread_all(fd, &first, 1, (uint64_t)i * OUTFILE_CHUNK, &e), 0);
+        assert_int_equal(first, i);
+    }
+    assert_int_equal(file_size(fd, &size, &e), 0);
+    assert_int_equal(size, N * OUTFILE_CHUNK);
+    (void)close(fd);
+}
+
 /* Given up in the middle: the thread ends. */
 static void given_up(void **state)
 {
@@ -202,6 +231,8 @@ int main(void)
          scratch_clear, NULL},
         {"outfile: an error of the last buffer is told at the end", last_error,
          NULL, scratch_clear, NULL},
+        {"outfile: whoever is faster than the disk waits", faster, NULL,
+         scratch_clear, NULL},
         {"outfile: can be given up at any time", given_up, NULL, scratch_clear,
          NULL},
     };
