@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import time
@@ -20,7 +21,8 @@ exactly the bytes that Holdfast answers with. The download is one `curl` that
 throws the bytes away; requests are those of `wrk -t1 -c16` on connections that
 stay open. The two servers take turns, run by run. The start is the time from
 creating the process until a list of all backups has arrived whole, the client
-trying again and again.
+trying again and again. With a key: the same small list from a server that wants
+credentials and from one that does not, in turns.
 """
 
 MANY = 10_000
@@ -42,9 +44,11 @@ def download(port, path):
     return float(out) / (1 << 20)
 
 
-def requests(port, path):
+def requests(port, path, key=None):
     """Requests a second."""
     argv = ["wrk", "-t1", "-c16", f"-d{WRK_S}", f"http://127.0.0.1:{port}{path}"]
+    if key is not None:
+        argv += ["-H", f"Authorization: Bearer {key}"]
     child = procs.start(argv, stdout=subprocess.PIPE, text=True)
     out, _ = child.communicate()
     found = re.search(r"Requests/sec:\s*([\d.]+)", out)
@@ -173,6 +177,30 @@ def measure_one(bench, nginx):
     bench.remove("one")
 
 
+def measure_keys(bench):
+    """The same small list with a key and from a server that wants none."""
+    what = "list of 1 backup, with a key"
+    a = Series(f"{what}, Holdfast", "/s", [])
+    b = Series("list of 1 backup, authentication off, Holdfast", "/s", [])
+    servers = [
+        procs.Holdfast(bench.program, bench.folder(f"auth-{auth}"), auth)
+        for auth in ("off", "on")
+    ]
+    small_database(servers[0].database())
+    with servers[0]:
+        servers[0].create()
+    shutil.copytree(servers[0].data, servers[1].data, dirs_exist_ok=True)
+    key = servers[1].new_key().strip()
+    with servers[0] as off, servers[1] as on:
+        for _ in range(bench.runs):
+            a.values.append(requests(on.port, procs.BACKUP, key))
+            b.values.append(requests(off.port, procs.BACKUP))
+    bench.say(f"{what}: {a.text()}, without authentication {b.text()}")
+    for server in servers:
+        bench.remove(os.path.basename(server.data))
+    return Figure(what, a, Series("authentication off", b.unit, b.values), 0.8, True)
+
+
 def measure_many(bench, nginx, starts):
     server = procs.Holdfast(bench.program, bench.folder("many"))
     small_database(server.database())
@@ -203,6 +231,9 @@ def measure(bench):
         figures.append(Figure(what, a, other, bound, at_least=True))
         series = series + [a, b]
     rows += [[s.name, "", s.text(), "", ""] for s in starts]
+    with_key = measure_keys(bench)
+    figures.append(with_key)
+    series.append(with_key.ours)
     figures.append(Figure(starts[0].name, starts[0], None, 50))
     head = ["answer", "bytes", "Holdfast", "nginx", "Holdfast ÷ nginx"]
     return Part("Serving", TEXT.strip(), head, rows, figures, series)

@@ -138,9 +138,10 @@ class TreeMemory:
 class Holdfast:
     """A server over the data directory `data`."""
 
-    def __init__(self, program, data):
+    def __init__(self, program, data, auth="off"):
         self.program = program
         self.data = data
+        self.auth = auth
         self.port = free_port()
         self.process = None
 
@@ -155,7 +156,7 @@ class Holdfast:
     def spawn(self):
         with open(self.data + ".log", "ab") as log:
             self.process = start(
-                [self.program, "serve", "--auth", "off", "--data", self.data]
+                [self.program, "serve", "--auth", self.auth, "--data", self.data]
                 + ["--listen", f"127.0.0.1:{self.port}"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -183,6 +184,11 @@ class Holdfast:
 
     def __exit__(self, *_):
         self.stop()
+
+    def new_key(self):
+        """A key that lets everything but administration."""
+        argv = [self.program, "key", "create", "bench", "-q", "--data", self.data]
+        return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
 
     def ask(self, method, path):
         """The headers and the JSON of a 200."""
