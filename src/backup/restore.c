@@ -162,7 +162,9 @@ static int confirm(void *ctx, struct err *e)
     const struct restoration *r = ctx;
     struct stat now;
 
-    if (fstat(r->source, &now) == 0 && same_stamp(&r->stamp, &now) &&
+    if (fstat(r->source, &now) != 0)
+        return err_sys(e, "cannot examine backup %s", r->entry.name.s);
+    if (same_stamp(&r->stamp, &now) &&
         (uint64_t)now.st_size == r->checked_bytes)
         return 0;
     return say_changed(r, e);
@@ -173,13 +175,16 @@ static int confirm_name(const struct restoration *r, struct err *e)
 {
     int fd = store_open(r->db->store, &r->entry.name, false, e);
     struct stat st;
-    bool same;
+    int rc = 0;
 
     if (fd < 0)
         return -1;
-    same = fstat(fd, &st) == 0 && same_stamp(&r->stamp, &st);
+    if (fstat(fd, &st) != 0)
+        rc = err_sys(e, "cannot examine backup %s", r->entry.name.s);
+    else if (!same_stamp(&r->stamp, &st))
+        rc = say_changed(r, e);
     file_close(&fd);
-    return same ? 0 : say_changed(r, e);
+    return rc;
 }
 
 static int check_backup(struct restoration *r, struct err *e)
