@@ -135,7 +135,7 @@ all: $(B)/holdfast ## build build/holdfast (the default)
 DEPS_FOR := $(sort build \
 	$(if $(SQLITE_DIR)$(wildcard node_modules/.package-lock.json),,sqlite) \
 	$(if $(filter run try-run test,$(MAKECMDGOALS)),run) \
-	$(if $(filter test soak unit corpora coverage e2e try-run lint,$(MAKECMDGOALS)),test) \
+	$(if $(filter test soak unit faults corpora coverage e2e try-run lint,$(MAKECMDGOALS)),test) \
 	$(if $(filter fuzz,$(MAKECMDGOALS)),fuzz) \
 	$(if $(filter bench,$(MAKECMDGOALS)),run test bench))
 deps: ## install the Debian packages that are missing (as root)
@@ -224,10 +224,10 @@ $(GEN)/openapi.h: src/api/openapi.json
 
 # ----------------------------------------------------------------- testing
 
-.PHONY: test unit corpora coverage e2e soak try-run fuzz
+.PHONY: test faults unit corpora coverage e2e soak try-run fuzz
 
 # Everything, stage by stage, as CI runs it; the first that fails ends it.
-STAGES := $(if $(SANITIZE),all unit corpora e2e,all lint unit corpora coverage e2e try-run)
+STAGES := $(if $(SANITIZE),all unit corpora e2e,all lint unit faults corpora coverage e2e try-run)
 test: deps ## build, lint and run every test but the long ones
 	@for stage in $(STAGES); do \
 	    echo "== $$stage"; \
@@ -235,6 +235,45 @@ test: deps ## build, lint and run every test but the long ones
 	        { echo "make test: $$stage failed"; exit 1; }; \
 	done
 	@echo "make test: all stages passed ($(STAGES))"
+
+# Faults under every call on files.  In a copy of the release's own objects
+# each call that tests/fault/fault_calls.c has a twin for is turned into a call
+# of that twin.  Left as they are: what reads the clock, and what looks through
+# /proc for other processes.
+FAULT_SRC := $(sort $(wildcard tests/fault/*.c))
+FAULT_OBJ := $(FAULT_SRC:tests/fault/%.c=$(B)/fault/%.o)
+FAULT_APART := $(B)/obj/base/clock.o $(B)/obj/base/procs.o
+FAULT_UNDER := $(filter-out $(FAULT_APART),$(foreach part,base crypto guard \
+	sqlite store catalog backup,$(filter $(B)/obj/$(part)/%,$(OBJ))))
+
+$(B)/fault/%.o: tests/fault/%.c $(B)/flags | deps $(SQLITE)/sqlite3.h
+	@mkdir -p $(@D)
+	$(call say,CC  )$(COMPILE) -Itests/fault -c -o $@ $<
+
+$(B)/fault/under.o: $(FAULT_UNDER) $(B)/sqlite3.o $(B)/fault/fault_calls.o \
+		tests/fault/check-calls
+	$(call say,LINK){ nm --defined-only $(B)/fault/fault_calls.o | \
+	    sed -n 's/.* T fault_\(.*\)/\1 fault_\1/p'; \
+	    echo clock_now_s fault_clock_now_s; \
+	    echo clock_wait_until fault_clock_wait_until; } >$(@D)/twins
+	@ld -r -o $(@D)/plain.o $(FAULT_UNDER) $(B)/sqlite3.o
+	@objcopy --redefine-syms=$(@D)/twins $(@D)/plain.o $@
+	@tests/fault/check-calls $@
+
+$(B)/fault/sweep: $(FAULT_OBJ) $(B)/fault/under.o $(FAULT_APART)
+	$(call say,LINK)$(LINK) -o $@ $^ -ljansson -linih -lcrypto -lxxhash -lm
+
+-include $(FAULT_OBJ:.o=.d)
+
+faults: $(B)/fault/sweep ## fail, kill and cut at every call on files
+	$(B)/fault/sweep $(FAULT_ARGS)
+	@$(B)/fault/sweep -c 1 create-delete
+	@$(B)/fault/sweep -c 2 create-wal
+	@$(B)/fault/sweep -c 3 delete
+	@$(B)/fault/sweep -c 4 database-add
+	@$(B)/fault/sweep -c 5 create-delete
+	@tests/fault/compare-strace $(B)/fault/sweep create-wal create-delete \
+	    restore-wal restore-delete delete start database-remove
 
 # Each program runs in an empty folder of its own.
 unit: $(UNIT_BIN) ## run the unit tests
@@ -281,7 +320,8 @@ PYTEST = HOLDFAST_BIN=$(abspath $(B)/test/holdfast) \
 e2e: $(B)/holdfast $(B)/test/holdfast ## run the end-to-end tests
 	$(PYTEST) -m 'not soak'
 
-soak: $(B)/holdfast $(B)/test/holdfast ## run the long end-to-end tests
+soak: $(B)/holdfast $(B)/test/holdfast $(B)/fault/sweep ## run the long tests
+	$(B)/fault/sweep -a
 	$(PYTEST) -m soak
 
 # libFuzzer with the address and undefined-behaviour sanitizers; SQLite itself
@@ -321,12 +361,12 @@ try-run: $(B)/holdfast ## run the demo and the very lines it prints
 
 .PHONY: lint lint-format lint-cppcheck lint-scripts lint-rules
 LINT := build/lint
-LINT_SRC := $(SRC) $(UNIT_SRC) $(FUZZ_SRC)
-LINT_HDR := $(HDR) $(sort $(wildcard tests/unit/*.h tests/fuzz/*.h))
-LINT_FLAGS = $(LANG_FLAGS) $(INCLUDES) -Itests/unit -Itests/fuzz $(DEFINES) \
+LINT_SRC := $(SRC) $(UNIT_SRC) $(FUZZ_SRC) $(FAULT_SRC)
+LINT_HDR := $(HDR) $(sort $(wildcard tests/unit/*.h tests/fuzz/*.h tests/fault/*.h))
+LINT_FLAGS = $(LANG_FLAGS) $(INCLUDES) -Itests/unit -Itests/fuzz -Itests/fault $(DEFINES) \
 	$(WARN) -Werror
 SCRIPTS_SH = $(sort $(shell \
-	grep -lrE '^\#!/bin/(ba)?sh' .ci tools))
+	grep -lrE '^\#!/bin/(ba)?sh' .ci tools tests/fault))
 SCRIPTS_PY = $(sort $(shell \
 	grep -lrE --exclude='*.py' '^\#!/usr/bin/python3' tools tests; \
 	find tools tests -name '*.py'))
