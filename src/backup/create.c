@@ -127,7 +127,7 @@ static int check_space(const struct create *c, uint64_t need, struct err *e)
     uint64_t free_bytes;
 
     need += SPARE_BYTES;
-    if (file_free_bytes(c->db->service->tmp_dir, &free_bytes, e) != 0)
+    if (store_free_bytes(c->db->store, &free_bytes, e) != 0)
         return -1;
     if (free_bytes >= need)
         return 0;

@@ -416,7 +416,7 @@ static int check_space(const struct restoration *r, struct err *e)
     uint64_t need = r->file.size_bytes + ((uint64_t)1 << 20);
     uint64_t free_bytes;
 
-    if (file_free_bytes(r->db->service->tmp_dir, &free_bytes, e) != 0)
+    if (store_free_bytes(r->db->store, &free_bytes, e) != 0)
         return -1;
     if (free_bytes >= need)
         return 0;

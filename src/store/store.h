@@ -118,8 +118,12 @@ int store_put_facts(struct store *st, const struct facts *f, struct err *e);
 struct stage; /* a file being written, and a scratch file for hashes */
 
 /* store_stage: in DATA/tmp, or beside the target where DATA/tmp is on another
- * filesystem.  stage_free removes what was not published. */
+ * mount.  stage_free removes what was not published. */
 int store_stage(struct store *st, struct stage **out, struct err *e);
+
+/* store_free_bytes: how much may be written where store_stage would put a
+ * copy; nothing is made for the asking. */
+int store_free_bytes(struct store *st, uint64_t *free_bytes, struct err *e);
 int stage_fd(const struct stage *g);
 int stage_hash_fd(const struct stage *g); /* unlinked, empty */
 const char *stage_path(const struct stage *g);

@@ -22,12 +22,45 @@ struct stage {
     bool published;
 };
 
-static bool same_filesystem(int a, int b)
+/* Whether a file can be renamed from one folder to the other: it cannot from
+ * one mount to another, be it of the same filesystem. */
+static bool same_mount(int a, int b)
 {
-    struct stat x;
-    struct stat y;
+    struct statx x;
+    struct statx y;
+    unsigned mask = STATX_MNT_ID;
 
-    return fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_dev == y.st_dev;
+    if (statx(a, "", AT_EMPTY_PATH, mask, &x) != 0 ||
+        statx(b, "", AT_EMPTY_PATH, mask, &y) != 0)
+        return false;
+    return x.stx_dev_major == y.stx_dev_major &&
+           x.stx_dev_minor == y.stx_dev_minor &&
+           (x.stx_mask & y.stx_mask & mask) == mask &&
+           x.stx_mnt_id == y.stx_mnt_id;
+}
+
+/* The filesystem that the copies of a folder not yet made will lie on. */
+static int free_above(const struct store *st, uint64_t *free_bytes,
+                      struct err *e)
+{
+    int dir = file_open_dir_at(st->data_dir, "backups", e);
+    int rc;
+
+    if (dir < 0 && e->code != ERR_NOT_FOUND)
+        return -1;
+    rc = file_free_bytes(dir < 0 ? st->tmp_dir : dir, free_bytes, e);
+    file_close(&dir);
+    return rc;
+}
+
+int store_free_bytes(struct store *st, uint64_t *free_bytes, struct err *e)
+{
+    int dir = store_dir(st, false, false, e);
+
+    /* On one filesystem with tmp or not: that of the folder counts. */
+    if (dir >= 0)
+        return file_free_bytes(dir, free_bytes, e);
+    return e->code == ERR_NOT_FOUND ? free_above(st, free_bytes, e) : -1;
 }
 
 static int open_scratch(struct stage *g, struct err *e)
@@ -53,7 +86,7 @@ int store_stage(struct store *st, struct stage **out, struct err *e)
     if (dir < 0)
         goto fail;
     rand_hex(hex, 8);
-    if (same_filesystem(dir, st->tmp_dir)) {
+    if (same_mount(dir, st->tmp_dir)) {
         g->dir = st->tmp_dir;
         (void)snprintf(g->name, sizeof g->name, "stage-%s", hex);
         g->path = xasprintf("%s/tmp/%s", st->data_path, g->name);
