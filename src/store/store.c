@@ -60,24 +60,31 @@ static int open_dir(struct store *st, bool make, struct err *e)
     return dir;
 }
 
-/* A folder that was removed and made again by hand is another one. */
-static bool still_there(int fd)
+/* A folder that was moved away, or removed and made again, is another one:
+ * what is put there is not found by the next start. */
+static bool still_there(int dir, const char *path, int fd)
 {
-    struct stat s;
+    struct stat ours;
+    struct stat there;
 
-    return fstat(fd, &s) != 0 || s.st_nlink > 0;
+    if (fstatat(dir, path, &there, AT_SYMLINK_NOFOLLOW) != 0)
+        return errno != ENOENT;
+    return fstat(fd, &ours) != 0 ||
+           (ours.st_dev == there.st_dev && ours.st_ino == there.st_ino);
 }
 
 int store_dir(struct store *st, bool suspect, bool make, struct err *e)
 {
+    char path[96];
     int fd = -1;
 
+    (void)snprintf(path, sizeof path, "backups/%.80s", st->name);
     (void)pthread_mutex_lock(&st->lock);
-    if (st->dir >= 0 && !still_there(st->dir)) {
+    if (st->dir >= 0 && !still_there(st->data_dir, path, st->dir)) {
         file_close(&st->dir);
         file_close(&st->suspect);
     }
-    if (st->suspect >= 0 && !still_there(st->suspect))
+    if (st->suspect >= 0 && !still_there(st->dir, "suspect", st->suspect))
         file_close(&st->suspect);
     if (st->dir < 0)
         st->dir = open_dir(st, make, e);
