@@ -22,7 +22,8 @@ void api_service_health(struct http_request *rq, void *ctx)
 }
 
 /*
- * Ready means that what a crash interrupted has been finished.  Once it is to
+ * Ready means that what a crash interrupted has been finished, and that the
+ * data directory is there.  Once it is to
  * end the server answers 503 with the reason "stopping" by itself.
  */
 void api_service_ready(struct http_request *rq, void *ctx)
@@ -34,13 +35,10 @@ void api_service_ready(struct http_request *rq, void *ctx)
 
     if (api_call_begin(&c, rq, ctx, &op) != 0)
         return;
-    if (service_ready(c.api->service)) {
+    if (service_ready(c.api->service, &e) == 0)
         reply_status(rq, "ready");
-        return;
-    }
-    (void)err_set_reason(&e, ERR_BUSY, "starting",
-                         "the service is finishing what was interrupted");
-    api_call_fail(&c, &e);
+    else
+        api_call_fail(&c, &e);
 }
 
 void api_service_openapi(struct http_request *rq, void *ctx)

@@ -83,8 +83,15 @@ struct service {
 
 /* ---- service.c ---- */
 
+/*
+ * service_check_data_dir: ERR_BUSY, reason "data_directory", when its path
+ * leads elsewhere: SQLite and the limited children go by the path, and what
+ * is acknowledged must be there after the next start.
+ */
+int service_check_data_dir(struct service *s, struct err *e);
+
 /* service_database: the run-time database of a known name (NULL: the current
- * one); ERR_INVALID, ERR_NOT_FOUND. */
+ * one); ERR_INVALID, ERR_NOT_FOUND, ERR_BUSY as above. */
 struct database *service_database(struct service *s, const char *name,
                                   struct err *e);
 

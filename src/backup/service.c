@@ -147,11 +147,26 @@ struct database *service_get(struct service *s, const char *name)
     return db;
 }
 
+int service_check_data_dir(struct service *s, struct err *e)
+{
+    struct stat ours;
+    struct stat there;
+
+    if (fstat(s->data_dir, &ours) == 0 && stat(s->data_path, &there) == 0 &&
+        ours.st_dev == there.st_dev && ours.st_ino == there.st_ino)
+        return 0;
+    return err_set_reason(e, ERR_BUSY, "data_directory",
+                          "the data directory is not where it was: mount it "
+                          "again, or put it back");
+}
+
 struct database *service_database(struct service *s, const char *name,
                                   struct err *e)
 {
     char current[DATABASE_NAME_SIZE];
 
+    if (service_check_data_dir(s, e) != 0)
+        return NULL;
     if (name == NULL) {
         databases_current(s, current);
         name = current;
@@ -186,9 +201,12 @@ struct catalog *service_catalog(struct service *s)
     return s->catalog;
 }
 
-bool service_ready(struct service *s)
+int service_ready(struct service *s, struct err *e)
 {
-    return __atomic_load_n(&s->n_settling, __ATOMIC_ACQUIRE) == 0;
+    if (__atomic_load_n(&s->n_settling, __ATOMIC_ACQUIRE) != 0)
+        return err_set_reason(e, ERR_BUSY, "starting",
+                              "the service is finishing what was interrupted");
+    return service_check_data_dir(s, e);
 }
 
 /* Every folder of backups is cleaned, and restores that a crash interrupted

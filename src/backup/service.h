@@ -46,11 +46,12 @@ int service_open(const struct service_opts *opts, struct service **out,
                  struct err *e);
 
 /*
- * service_ready: false while what a crash interrupted is still being finished
- * (other work on those databases waits behind it).  With opts.background
- * false service_open has waited for that.
+ * service_ready: 0, or -1 with ERR_BUSY: reason "starting" while what a crash
+ * interrupted is still being finished (other work on those databases waits
+ * behind it; with opts.background false service_open has waited for that),
+ * reason "data_directory" while the data directory is not where it was.
  */
-bool service_ready(struct service *s);
+int service_ready(struct service *s, struct err *e);
 
 /* service_catalog: what it keeps things in; it lives as long as the service. */
 struct catalog *service_catalog(struct service *s);
