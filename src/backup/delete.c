@@ -29,6 +29,22 @@ static bool is_leased(struct database *db, const struct backup_name *name)
     return leased;
 }
 
+/*
+ * On a full disk there may be no room to note the name, and deleting is what
+ * makes room: then the backup goes first.
+ */
+static int delete_first(const struct delete_job *j,
+                        const struct store_entry *en, struct err *e)
+{
+    struct err failed = {0};
+
+    if (store_delete(j->db->store, &j->name, en->suspect, e) != 0)
+        return -1;
+    if (name_keep(j->db, en->created_at, &failed) != 0)
+        log_error("name.failed", &failed, call_request(&j->call));
+    return 0;
+}
+
 static int delete_now(const struct delete_job *j, struct err *e)
 {
     struct store_entry en;
@@ -36,9 +52,10 @@ static int delete_now(const struct delete_job *j, struct err *e)
     if (service_stopping(j->db->service))
         return err_set_reason(e, ERR_BUSY, "stopping",
                               "the service is stopping");
-    if (find_entry(j->db, &j->name, &en, e) != 0 ||
-        (en.has_facts && name_keep(j->db, en.created_at, e) != 0))
+    if (find_entry(j->db, &j->name, &en, e) != 0)
         return -1;
+    if (en.has_facts && name_keep(j->db, en.created_at, e) != 0)
+        return e->code == ERR_NO_SPACE ? delete_first(j, &en, e) : -1;
     return store_delete(j->db->store, &j->name, en.suspect, e);
 }
 

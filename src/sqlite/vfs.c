@@ -1,6 +1,7 @@
 /* Our VFS: see vfs.h. */
 #include "sqlite/vfs.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/fsuid.h>
@@ -180,10 +181,18 @@ static void owner_of(const char *path, int flags, struct shim_file *s)
     }
 }
 
+/* SQLite tries once more for reading only, and forgets what came of the first
+ * try: a journal that cannot be made on a full disk is SQLITE_FULL. */
+static _Thread_local bool no_room;
+
 static int open_real(const char *path, sqlite3_file *real, int flags, int *out)
 {
+    int rc;
+
     memset(real, 0, (size_t)real_vfs->szOsFile);
-    return real_vfs->xOpen(real_vfs, path, real, flags, out);
+    no_room = false;
+    rc = real_vfs->xOpen(real_vfs, path, real, flags, out);
+    return (rc & 0xff) == SQLITE_CANTOPEN && no_room ? SQLITE_FULL : rc;
 }
 
 static int shim_open(sqlite3_vfs *vfs, const char *path, sqlite3_file *f,
@@ -224,9 +233,14 @@ static int shim_open(sqlite3_vfs *vfs, const char *path, sqlite3_file *f,
 /* In the place of open(2) in SQLite, which has a device of its own to read. */
 static int open_call(const char *path, int flags, int mode)
 {
+    int fd;
+
     if (strcmp(path, "/dev/urandom") == 0)
         return open(path, flags | O_CLOEXEC);
-    return file_open_straight(path, flags, mode);
+    fd = file_open_straight(path, flags, mode);
+    if (fd < 0 && (errno == ENOSPC || errno == EDQUOT))
+        no_room = true;
+    return fd;
 }
 
 struct sqlite3_vfs *vfs_unix(void)
