@@ -219,17 +219,25 @@ char *database_path(struct database *db, bool *managed, struct err *e)
     return resolve_folder(path_of(db->service, db->name, managed));
 }
 
+/*
+ * The smaller of 4 GiB and half the free space; but what the application's WAL
+ * has already grown to is not our doing, and on a full disk it grows no more.
+ */
 static uint64_t wal_limit(const struct service *s, const char *path)
 {
+    char *wal = xasprintf("%s-wal", path);
+    uint64_t limit = MAX_WAL_LIMIT;
     struct statvfs v;
-    uint64_t half;
+    struct stat st;
 
+    if (statvfs(path, &v) == 0)
+        limit = (uint64_t)v.f_bavail * v.f_frsize / 2;
+    if (stat(wal, &st) == 0 && limit < (uint64_t)st.st_size)
+        limit = (uint64_t)st.st_size;
+    free(wal);
     if (s->wal_limit_bytes != 0)
         return s->wal_limit_bytes;
-    if (statvfs(path, &v) != 0)
-        return MAX_WAL_LIMIT;
-    half = (uint64_t)v.f_bavail * v.f_frsize / 2;
-    return half < MAX_WAL_LIMIT ? half : MAX_WAL_LIMIT;
+    return limit < MAX_WAL_LIMIT ? limit : MAX_WAL_LIMIT;
 }
 
 int database_live(struct database *db, struct live_opts *o, struct err *e)
@@ -528,7 +536,7 @@ int databases_add(struct service *s, const char *name, const char *path,
     char *live = NULL;
     int rc = -1;
 
-    if (database_name_check(name, e) != 0)
+    if (database_name_check(name, e) != 0 || service_check_data_dir(s, e) != 0)
         return -1;
     if (name_taken(s, name))
         return err_set_reason(e, ERR_CONFLICT, "exists",
