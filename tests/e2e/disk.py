@@ -79,9 +79,10 @@ def mount(*args):
 class Image:
     """A filesystem in a file, whose power can be cut."""
 
-    def __init__(self, folder, kind, size=320 * MIB):
+    def __init__(self, folder, kind, size, options):
         """`size` is that of a sparse file; XFS takes none below 300 MiB."""
         self.kind = kind
+        self.options = f"loop,{OPTIONS[kind]},{options}".rstrip(",")
         self.folder = folder
         self.file = folder.with_suffix(".img")
         self.folder.mkdir()
@@ -95,7 +96,7 @@ class Image:
 
     def mount(self):
         """Mount it, as after a power cut: what a journal holds is replayed."""
-        mount("-o", "loop," + OPTIONS[self.kind], self.file, self.folder)
+        mount("-o", self.options, self.file, self.folder)
         self.mounted = True
 
     def cut(self, pids=()):
@@ -111,6 +112,13 @@ class Image:
             return
         with self.opened() as fd:
             fcntl.ioctl(fd, SHUTDOWN, struct.pack("=I", NO_LOG_FLUSH))
+
+    def fail(self):
+        """For ext4: an error is found, and what the options say is done."""
+        device = os.stat(self.folder).st_dev
+        name = os.readlink(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}")
+        trigger = Path("/sys/fs/ext4", os.path.basename(name), "trigger_fs_error")
+        trigger.write_text("a test\n")
 
     def sync(self):
         """What the kernel does now and then: write everything out."""
@@ -153,9 +161,9 @@ class Mounts:
         self.folders = []
         self.images = []
 
-    def image(self, kind, size=320 * MIB):
+    def image(self, kind, size=320 * MIB, options=""):
         folder = self.base / f"{kind}-{len(self.images)}"
-        self.images.append(Image(folder, kind, size))
+        self.images.append(Image(folder, kind, size, options))
         return self.images[-1]
 
     def tmpfs(self, folder, size=16 * MIB, inodes=0, mode="0700"):
