@@ -62,6 +62,15 @@ static void print_line(const json_t *d, int width, const char *current)
     buf_fini(&line);
 }
 
+static void print_name(const json_t *d)
+{
+    struct buf name = {0};
+
+    cli_put_text(&name, cli_field(d, "name"));
+    (void)puts(name.data);
+    buf_fini(&name);
+}
+
 static int run_list(struct cli_client *c, const struct args *a, struct err *e)
 {
     json_t *v, *cur = NULL;
@@ -75,7 +84,7 @@ static int run_list(struct cli_client *c, const struct args *a, struct err *e)
         cli_print_json(v);
     } else if (a->o.quiet) {
         for (size_t i = 0; i < json_array_size(all); i++)
-            (void)puts(cli_field(json_array_get(all, i), "name"));
+            print_name(json_array_get(all, i));
     } else if (c->ops->current(c, &cur, e) == 0) {
         width = name_width(all);
         (void)printf("  %-*s  %15s  %10s  %-19s  %s\n", width, "NAME", "BYTES",

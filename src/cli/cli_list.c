@@ -1,6 +1,7 @@
 /* holdfast list: the backups of a database, newest first. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "cli/cli.h"
@@ -47,6 +48,15 @@ static void put_proof(struct buf *line, const json_t *backup)
     cli_put_text(line, cli_field(proof, "result"));
 }
 
+static void put_column(struct buf *line, const char *text, int width)
+{
+    struct buf clean = {0};
+
+    cli_put_text(&clean, text);
+    buf_printf(line, "  %-*s", width, clean.len > 0 ? clean.data : "");
+    buf_fini(&clean);
+}
+
 static void print_line(const struct args *a, const json_t *backup)
 {
     struct buf line = {0};
@@ -59,8 +69,9 @@ static void print_line(const struct args *a, const json_t *backup)
         cli_put_time(&line, cli_field(backup, "created_at"));
     }
     if (!a->o.quiet && a->details) {
-        buf_printf(&line, "  %-8s", cli_field(backup, "origin"));
-        buf_printf(&line, "  %-7s  ", cli_field(backup, "state"));
+        put_column(&line, cli_field(backup, "origin"), 8);
+        put_column(&line, cli_field(backup, "state"), 7);
+        buf_puts(&line, "  ");
         put_proof(&line, backup);
     }
     (void)puts(line.data);
@@ -93,6 +104,7 @@ static int all_details(struct cli_client *c, const char *db, json_t **out,
     do {
         const struct cli_page page = {.limit = PAGE, .before = before};
         json_t *some;
+        char *last;
 
         if (c->ops->list_details(c, db, page, &v, e) != 0) {
             free(before);
@@ -102,10 +114,14 @@ static int all_details(struct cli_client *c, const char *db, json_t **out,
         some = json_object_get(v, "backups");
         n = json_array_size(some);
         (void)json_array_extend(all, some);
-        free(before);
-        before = xstrdup(
+        last = xstrdup(
             n == 0 ? "" : cli_field(json_array_get(some, n - 1), "filename"));
         json_decref(v);
+        /* Newest first: a page that does not go on would have no end. */
+        if (before != NULL && strcmp(last, before) >= 0)
+            n = 0;
+        free(before);
+        before = last;
     } while (n == PAGE);
     free(before);
     *out = json_pack("{s:o}", "backups", all);
