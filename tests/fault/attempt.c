@@ -250,7 +250,7 @@ static void look_after(const struct attempt *a, const char *root)
     /* What cannot be removed now is removed by the next start; so is what a
      * start that meets a fault leaves. */
     if (fault->unlinks == 0 && a->plan.mode != FAULT_ON &&
-        (a->scenario->action != DO_START || !fault->fired))
+        (a->scenario->action != DO_START || (!fault->fired && !memory_fired())))
         world_leftovers(data);
     if (fault->n_resyncs > 0)
         complain("a file whose sync failed is synced again");

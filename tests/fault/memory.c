@@ -3,13 +3,14 @@
 
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "attempt.h"
 #include "sqlite3.h"
 
 static struct state {
     struct memory_plan plan;
-    int armed; /* atomic, as the counters are */
+    int armed; /* by this process, or 0; atomic, as the counters are */
     int fired;
     long n;
 } * state;
@@ -28,7 +29,8 @@ static bool fails(void)
 {
     long n;
 
-    if (!__atomic_load_n(&state->armed, __ATOMIC_ACQUIRE))
+    /* A limited child without memory is another matter: it has a limit. */
+    if (__atomic_load_n(&state->armed, __ATOMIC_ACQUIRE) != (int)getpid())
         return false;
     n = __atomic_add_fetch(&state->n, 1, __ATOMIC_ACQ_REL);
     if (state->plan.at == 0 || n < state->plan.at ||
@@ -67,7 +69,7 @@ void memory_hook(const struct memory_plan *plan)
 
 void memory_arm(void)
 {
-    __atomic_store_n(&state->armed, 1, __ATOMIC_RELEASE);
+    __atomic_store_n(&state->armed, (int)getpid(), __ATOMIC_RELEASE);
 }
 
 void memory_disarm(void)

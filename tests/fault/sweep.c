@@ -182,6 +182,7 @@ static void report(const struct scenario *sc, const struct task *t)
     if (t->memory.at != 0) {
         (void)printf("%s, allocation %ld, %s:%s\n", sc->name, t->memory.at,
                      t->memory.forever ? "from there on" : "once", text);
+        (void)fflush(stdout);
         return;
     }
     (void)printf("%s, point %ld (%s), %s%s%s%s:%s\n", sc->name, t->plan.at,
