@@ -170,6 +170,16 @@ const char *request_parse_target(struct http_request *rq)
     return wrong;
 }
 
+/* What has come is of no use any more, and others need the memory. */
+static void give_up_body(struct http_request *rq)
+{
+    server_give_memory(rq->server, rq->body_cap);
+    free(rq->body);
+    rq->body = NULL;
+    rq->body_len = rq->body_cap = 0;
+    rq->out_of_memory = true;
+}
+
 bool request_take_body(struct http_request *rq, const char *bytes, size_t n)
 {
     size_t max = rq->route == NULL ? 0 : rq->route->max_body;
@@ -184,13 +194,13 @@ bool request_take_body(struct http_request *rq, const char *bytes, size_t n)
         while (cap < rq->body_len + n)
             cap *= 2;
         if (!server_take_memory(rq->server, cap - rq->body_cap)) {
-            rq->out_of_memory = true;
+            give_up_body(rq);
             return true;
         }
         grown = realloc(rq->body, cap);
         if (grown == NULL) {
             server_give_memory(rq->server, cap - rq->body_cap);
-            rq->out_of_memory = true;
+            give_up_body(rq);
             return true;
         }
         rq->body = grown;

@@ -229,15 +229,19 @@ static void answering(void **state)
     (void)close(fd);
 }
 
-/* More connections than there may be: the newest are served all the same, and
- * the one that is being answered stays. */
+/* More connections than there may be, on a server whose limit nobody here
+ * lives to see: the newest are served all the same, and the one that is being
+ * answered stays. */
 static void crowd(void **state)
 {
-    int busy = peer_dial();
+    struct http_server *patient;
     int fds[3 * MAX_CONNECTIONS];
     struct answer a;
+    int busy;
 
     (void)state;
+    assert_int_equal(start_with(2 * PEER_PATIENCE_S, &patient), 0);
+    busy = peer_dial();
     peer_say(busy, "GET /keep HTTP/1.1\r\n" LOCAL "\r\n");
     for (int i = 0; i < 3 * MAX_CONNECTIONS; i++) {
         fds[i] = peer_dial();
@@ -246,7 +250,8 @@ static void crowd(void **state)
                          200);
     }
     for (int i = 0; i < 3 * MAX_CONNECTIONS; i++) {
-        assert_true(peer_ended(fds[i]));
+        if (i < 2 * MAX_CONNECTIONS)
+            assert_true(peer_ended(fds[i]));
         (void)close(fds[i]);
     }
     reply_to_kept();
@@ -254,29 +259,31 @@ static void crowd(void **state)
     assert_int_equal(a.status, 200);
     answer_fini(&a);
     (void)close(busy);
+    http_server_stop(patient);
+    peer_use("127.0.0.3", http_server_port(server));
 }
 
-/* P9: what is held of unfinished bodies is bounded, over all of them. */
-static void bodies(void **state)
+#define LARGE_BODIES 12
+
+/* large_bodies: a dozen of a MiB each at once; how many were refused. */
+static int large_bodies(void)
 {
     static char piece[(1 << 20) - 1];
-    struct http_server *patient;
+    int fds[LARGE_BODIES];
     struct answer a;
-    int fds[8];
+    int n_busy = 0;
 
-    (void)state;
     memset(piece, ' ', sizeof piece);
-    assert_int_equal(start_with(0, &patient), 0);
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; i < LARGE_BODIES; i++) {
         fds[i] = peer_dial();
         peer_say(fds[i], "POST /answer HTTP/1.1\r\n" LOCAL
                          "Content-Type: application/json\r\n"
                          "Content-Length: 1048576\r\n\r\n");
         assert_true(peer_send(fds[i], piece, sizeof piece));
     }
-    for (int i = 0; i < 8; i++)
+    for (int i = 0; i < LARGE_BODIES; i++)
         peer_say(fds[i], " ");
-    for (int i = 0, n_busy = 0; i < 8; i++) {
+    for (int i = 0; i < LARGE_BODIES; i++) {
         assert_true(peer_read(fds[i], false, &a));
         if (a.status == 503) {
             n_busy++;
@@ -287,9 +294,26 @@ static void bodies(void **state)
         }
         answer_fini(&a);
         (void)close(fds[i]);
-        if (i == 7)
-            assert_in_range(n_busy, 1, 7);
     }
+    return n_busy;
+}
+
+/* P9: what is held of unfinished bodies is bounded, over all of them.  How
+ * many of them the server holds at once is for its threads to say, so more
+ * than once if need be. */
+static void bodies(void **state)
+{
+    int64_t began_ms = clock_monotonic_ms();
+    struct http_server *patient;
+    int n_busy;
+
+    (void)state;
+    assert_int_equal(start_with(2 * PEER_PATIENCE_S, &patient), 0);
+    do {
+        n_busy = large_bodies();
+        assert_true(n_busy < LARGE_BODIES);
+    } while (n_busy == 0 && clock_monotonic_ms() - began_ms < PATIENCE_MS);
+    assert_true(n_busy > 0);
     /* They have been given back. */
     assert_int_equal(answered("POST /answer HTTP/1.1\r\n" LOCAL
                               "Content-Type: application/json\r\n"
