@@ -242,21 +242,24 @@ static int parse_sums(const char *text, const char *end, size_t max,
     *sums = xcalloc(lines < max ? lines : max, sizeof **sums);
     while (text < end) {
         const char *nl = memchr(text, '\n', (size_t)(end - text));
-        size_t len = nl == NULL ? 0 : (size_t)(nl - text);
-        bool sum = *n < max && is_sum(text, len);
+        size_t len;
 
-        if (sum)
+        if (nl == NULL)
+            break; /* the last line is cut */
+        len = (size_t)(nl - text);
+        if (*n < max && is_sum(text, len))
             memcpy((*sums)[*n], text, 32);
-        if (!sum && (*n == max || len != 1 || *text != '-')) {
-            free(*sums);
-            *sums = NULL;
-            return err_set(e, ERR_DAMAGED,
-                           "the checksums of a safety copy are damaged");
-        }
+        else if (*n == max || len != 1 || *text != '-')
+            break;
         (*n)++;
         text = nl + 1;
     }
-    return 0;
+    if (text == end)
+        return 0;
+    free(*sums);
+    *sums = NULL;
+    return err_set(e, ERR_DAMAGED,
+                   "the checksums of a safety copy are damaged");
 }
 
 int store_settle_read(struct store *st, const struct backup_name *name,
