@@ -273,7 +273,7 @@ static void prepare(const struct scenario *sc, struct world *w,
 
 static void say(const struct scenario *sc, long n, const char *unit)
 {
-    if (run.control_run)
+    if (run.control_run || n == 0)
         return;
     (void)printf("%-26s %5ld %-11s %6ld attempts %6ld hit %6ld states looked "
                  "at %3ld broken\n",
