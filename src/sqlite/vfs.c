@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/fsuid.h>
 #include <sys/stat.h>
@@ -185,13 +186,23 @@ static void owner_of(const char *path, int flags, struct shim_file *s)
  * try: a journal that cannot be made on a full disk is SQLITE_FULL. */
 static _Thread_local bool no_room;
 
+/*
+ * Whether what is being opened must have one name only: a live database,
+ * which is what is opened with NOFOLLOW, and what lies beside it.  live_stat
+ * has looked before, but its folder is another's, who may have been quick.
+ */
+static _Thread_local bool one_name;
+
 static int open_real(const char *path, sqlite3_file *real, int flags, int *out)
 {
     int rc;
 
     memset(real, 0, (size_t)real_vfs->szOsFile);
     no_room = false;
+    one_name = (flags & (SQLITE_OPEN_NOFOLLOW | SQLITE_OPEN_WAL |
+                         SQLITE_OPEN_MAIN_JOURNAL)) != 0;
     rc = real_vfs->xOpen(real_vfs, path, real, flags, out);
+    one_name = false;
     return (rc & 0xff) == SQLITE_CANTOPEN && no_room ? SQLITE_FULL : rc;
 }
 
@@ -230,6 +241,22 @@ static int shim_open(sqlite3_vfs *vfs, const char *path, sqlite3_file *f,
     return rc;
 }
 
+/*
+ * Whether the open file has no other name than `path`.  A link that came or
+ * went meanwhile has changed the time of the file's last change.
+ */
+static bool has_one_name(int fd, const char *path)
+{
+    struct stat before, named, after;
+
+    return fstat(fd, &before) == 0 && lstat(path, &named) == 0 &&
+           fstat(fd, &after) == 0 && before.st_nlink == 1 &&
+           after.st_nlink == 1 && named.st_dev == before.st_dev &&
+           named.st_ino == before.st_ino &&
+           before.st_ctim.tv_sec == after.st_ctim.tv_sec &&
+           before.st_ctim.tv_nsec == after.st_ctim.tv_nsec;
+}
+
 /* In the place of open(2) in SQLite, which has a device of its own to read. */
 static int open_call(const char *path, int flags, int mode)
 {
@@ -240,6 +267,10 @@ static int open_call(const char *path, int flags, int mode)
     fd = file_open_straight(path, flags, mode);
     if (fd < 0 && (errno == ENOSPC || errno == EDQUOT))
         no_room = true;
+    if (fd >= 0 && one_name && !has_one_name(fd, path)) {
+        file_close(&fd);
+        errno = EISDIR;
+    }
     return fd;
 }
 
