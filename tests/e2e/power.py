@@ -243,7 +243,7 @@ class WriterCuts:
             dbfile.assert_backup_ok(self.server.backup_path(name))
         assert dbfile.integrity(live) == "ok"
         with dbfile.opened(live) as db:
-            assert app.look(db) is None
+            assert app.look(db, app.ACCOUNTS) is None
             mark = db.execute("SELECT value FROM mark").fetchone()[0]
         restored = mark != self.mark
         assert restored or not acknowledged

@@ -23,7 +23,7 @@ FILESYSTEMS = ("ext4", "xfs")
 ALL_FILESYSTEMS = FILESYSTEMS + ("btrfs",)  # the last without that ioctl
 
 # For each filesystem and journal mode: after the answer, and at random.
-ANSWERED = 2
+ANSWERED = 1
 RANDOM = 2
 UNDER_WRITER = 10  # for each mode
 RESTORES = 3  # after the answer, for each way
