@@ -24,6 +24,7 @@
 
 struct service *service;
 struct service_opts service_options;
+unsigned servicejob_busy_timeout_ms = 30000;
 
 static struct guard *guard;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -89,8 +90,10 @@ int servicejob_setup(void **state)
 
     (void)state;
     (void)snprintf(data, sizeof data, "%s", scratch_path("data"));
-    service_options = (struct service_opts){
-        .data_dir = data, .busy_timeout_ms = 30000, .guard = guard};
+    service_options =
+        (struct service_opts){.data_dir = data,
+                              .busy_timeout_ms = servicejob_busy_timeout_ms,
+                              .guard = guard};
     gate_open = false;
     n_ended = 0;
     (void)setenv("HOLDFAST_TEST_CLOCK", scratch_path("clock"), 1);

@@ -29,6 +29,7 @@ int servicejob_teardown(void **state);
 extern struct service *service;
 extern struct service_opts service_options;
 void servicejob_reopen(void);
+extern unsigned servicejob_busy_timeout_ms; /* from the setup on; 30 s */
 
 /* Where the database "default" and its backups are. */
 #define SERVICEJOB_LIVE scratch_path("data/databases/default/app.db")
