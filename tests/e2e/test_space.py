@@ -5,39 +5,12 @@ Small filesystems in memory stand for full disks; that needs root.
 
 import os
 import shutil
-import subprocess
 
 import pytest
 
 import dbfile
+from disk import MIB, must
 from server import BACKUP, DATABASES
-
-MIB = 1 << 20
-
-
-def mount(*args):
-    return subprocess.run(["mount", *map(str, args)], capture_output=True).returncode
-
-
-@pytest.fixture
-def mounts():
-    """mounts(size, path): a filesystem of that size; unmounted at the end."""
-    mounted = []
-
-    def make(path, *options):
-        path.mkdir(parents=True, exist_ok=True)
-        if os.geteuid() != 0 or mount(*options, path) != 0:
-            pytest.skip("needs the right to mount")
-        mounted.append(path)
-        return path
-
-    yield make
-    for path in reversed(mounted):
-        subprocess.run(["umount", "-l", path], check=True)
-
-
-def tmpfs(mounts, path, size):
-    return mounts(path, "-t", "tmpfs", "-o", f"size={size},mode=0755", "tmpfs")
 
 
 def small_disk(servers, mounts, base, size, rows=4000):
@@ -45,7 +18,7 @@ def small_disk(servers, mounts, base, size, rows=4000):
     root = base / "srv"
     live = dbfile.make(root / "app.db", rows=rows)
     server = servers(args=["--database-root", str(root)])
-    tmpfs(mounts, server.data, size)
+    mounts.tmpfs(server.data, size, mode="0755")
     server.start()
     body = {"name": "app", "path": str(live)}
     assert server.post(DATABASES, body).status == 201
@@ -101,7 +74,7 @@ def test_full_disk_refuses_a_restore_and_the_live_file_stays(
 def test_full_disk_of_the_live_database_refuses_a_restore(
     servers, mounts, shells, base, mode
 ):
-    disk = tmpfs(mounts, base / "srv", 4 * MIB)
+    disk = mounts.tmpfs(base / "srv", 4 * MIB, mode="0755")
     made = dbfile.make(base / "x.db", rows=20000, journal=mode)
     server = servers(args=["--database-root", str(disk)])
     server.start()
@@ -130,9 +103,8 @@ def test_read_only_mount_is_backed_up_or_said_why(servers, mounts, base, mode):
     server.start()
     assert server.post(DATABASES, {"name": "app", "path": str(live)}).status == 201
     name = server.create("app")["filename"]
-    mounts(root, "--bind", root)
-    if mount("-o", "remount,bind,ro", root) != 0:
-        pytest.skip("needs the right to remount")
+    mounts.bind(root, root)
+    must("mount", "-o", "remount,bind,ro", root)
     response = server.post(BACKUP + "?database=app")
     if mode == "delete":
         assert response.status == 200, response
