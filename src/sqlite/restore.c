@@ -270,6 +270,7 @@ static int read_head(struct restore *s, struct err *e)
 {
     sqlite3_stmt *st = NULL;
     int rc = -1;
+    int row;
 
     memset(s->head, 0, sizeof s->head);
     if (s->live_pages == 0)
@@ -278,10 +279,11 @@ static int read_head(struct restore *s, struct err *e)
                    "SELECT data FROM sqlite_dbpage('live') WHERE pgno=1", &st,
                    e) != 0)
         return -1;
-    if (sq_step(st, e) == 1 && sqlite3_column_bytes(st, 0) >= 100) {
+    row = sq_step(st, e);
+    if (row == 1 && sqlite3_column_bytes(st, 0) >= 100) {
         memcpy(s->head, sqlite3_column_blob(st, 0), sizeof s->head);
         rc = 0;
-    } else {
+    } else if (row >= 0) {
         (void)err_set(e, ERR_DAMAGED, "page 1 of database %s cannot be read",
                       s->o->live->label);
     }
