@@ -116,8 +116,8 @@ def in_memory():
     base = Path(tempfile.mkdtemp(prefix="holdfast-e2e-", dir=folder))
     server = Server(base)
     server.live().parent.mkdir(mode=0o700, parents=True)
-    yield server.start()
     try:
+        yield server.start()
         server.stop()
     finally:
         server.abandon()
