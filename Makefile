@@ -292,7 +292,7 @@ corpora: $(REPLAY_BIN) ## run every fuzz target on its corpus
 
 # What the tests of the parts that hold the promises ran of these parts.
 COVERAGE_BIN := $(filter-out $(addprefix $(B)/test/unit/test_, \
-	api_% cli_% http_% guard json),$(UNIT_BIN))
+	api_% cli_% http_% guard json check_damage),$(UNIT_BIN))
 ifndef COVERAGE
 coverage: build/sqlite3.o ## measure what the unit tests run of the code
 	@$(MAKE) --no-print-directory COVERAGE=1 $@
