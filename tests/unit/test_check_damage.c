@@ -64,8 +64,9 @@ static void write_file(const uint8_t *bytes, size_t n)
         dbfile_write(path, 0, bytes, n);
 }
 
-/* What may come out, whatever the file is; its result, or -1. */
-static int look(bool deep, const char *what)
+/* What may come out, whatever the file is; its result, or -1.  `whole` (may be
+ * NULL): whether it says that everything was checked. */
+static int look(bool deep, const char *what, bool *whole)
 {
     struct check_opts o = {.path = path, .deep = deep, .size_bytes = n_sound};
     struct check_report r;
@@ -87,6 +88,8 @@ static int look(bool deep, const char *what)
     count.damaged += r.result == CHECK_DAMAGED;
     count.not_proven += r.result == CHECK_NOT_PROVEN;
     result = (int)r.result;
+    if (whole != NULL)
+        *whole = r.not_checked == NULL || r.not_checked[0] == '\0';
     check_report_fini(&r);
     return result;
 }
@@ -129,7 +132,7 @@ static void header_bits(void **state)
         (void)snprintf(what, sizeof what, "byte %u bit %u", i / 8, i % 8);
         bytes[i / 8] ^= (uint8_t)(1u << i % 8);
         write_file(bytes, n_sound);
-        (void)look(false, what);
+        (void)look(false, what, NULL);
         bytes[i / 8] = sound[i / 8];
     }
     assert_true(count.damaged > 50 && count.ok > 50);
@@ -145,7 +148,7 @@ static void lengths(void **state)
     for (size_t n = 0; n < n_sound; n += n < 2 * PAGE ? 100 : PAGE) {
         (void)snprintf(what, sizeof what, "%zu bytes", n);
         write_file(sound, n);
-        assert_true(look(false, what) != CHECK_OK);
+        assert_true(look(false, what, NULL) != CHECK_OK);
     }
     assert_int_equal(count.ok, 0);
     say("lengths");
@@ -181,16 +184,21 @@ static void mutations(void **state)
 
     (void)state;
     for (unsigned i = 0; i < N_MUTATIONS; i++) {
+        bool whole = false;
         int result;
 
         (void)snprintf(what, sizeof what, "mutation %u of seed %u", i, SEED);
         memcpy(bytes, sound, n_sound);
         mutate(bytes, &seed);
         write_file(bytes, n_sound);
-        result = look(true, what);
-        /* Nothing is called sound that SQLite objects to. */
-        if (result == CHECK_OK && !is_fine())
+        result = look(true, what, &whole);
+        /* Nothing is called sound that SQLite objects to.  Where a virtual
+         * table's module refuses to work, which need not be damage, the
+         * report says that it was not checked. */
+        if (result == CHECK_OK && whole && !is_fine()) {
+            print_error("%s: called sound\n", what);
             unlike++;
+        }
     }
     assert_int_equal(unlike, 0);
     assert_true(count.damaged > N_MUTATIONS / 4);
