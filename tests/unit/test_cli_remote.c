@@ -159,7 +159,7 @@ static void strange_answers(void **state)
          "HTTP status 502"},
         {"HTTP/1.1 401 No\r\n\r\n{\"error\":\"AUTH_REQUIRED\","
          "\"message\":\"no key\"}",
-         ERR_FORBIDDEN, "no key"},
+         ERR_UNAUTHORIZED, "no key"},
         {"HTTP/1.1 503 No\r\n\r\n{\"error\":\"BUSY\",\"message\":\"locked\","
          "\"details\":{\"reason\":\"locked\"}}",
          ERR_BUSY, "locked"},
