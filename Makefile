@@ -224,10 +224,11 @@ $(GEN)/openapi.h: src/api/openapi.json
 
 # ----------------------------------------------------------------- testing
 
-.PHONY: test faults unit corpora coverage e2e soak try-run fuzz
+.PHONY: test faults unit unit-others corpora coverage e2e soak try-run fuzz
 
 # Everything, stage by stage, as CI runs it; the first that fails ends it.
-STAGES := $(if $(SANITIZE),all unit corpora e2e,all lint unit faults corpora coverage e2e try-run)
+STAGES := $(if $(SANITIZE),all unit corpora e2e,all lint coverage unit-others \
+	faults corpora e2e try-run)
 test: deps ## build, lint and run every test but the long ones
 	@for stage in $(STAGES); do \
 	    echo "== $$stage"; \
@@ -275,12 +276,8 @@ faults: $(B)/fault/sweep ## fail, kill and cut at every call on files
 	@tests/fault/compare-strace $(B)/fault/sweep create-wal create-delete \
 	    restore-wal restore-delete delete start database-remove
 
-# Each program runs in an empty folder of its own.
 unit: $(UNIT_BIN) ## run the unit tests
-	@failed=; for t in $(abspath $(UNIT_BIN)); do \
-	    d=$$(mktemp -d); (cd $$d && $$t) || failed="$$failed $${t##*/}"; \
-	    rm -rf $$d; \
-	done; [ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
+	@tools/run-unit $(abspath $(UNIT_BIN))
 
 # What the commands and servers of a target say is kept for a failure.
 corpora: $(REPLAY_BIN) ## run every fuzz target on its corpus
@@ -299,14 +296,14 @@ coverage: build/sqlite3.o ## measure what the unit tests run of the code
 else
 coverage: $(COVERAGE_BIN)
 	@find $(B) -name '*.gcda' -delete
-	@failed=; for t in $(abspath $(COVERAGE_BIN)); do \
-	    d=$$(mktemp -d -p /dev/shm || mktemp -d); chmod 755 $$d; \
-	    (cd $$d && TMPDIR=$$d GCOV_ERROR_FILE=/dev/null $$t >log 2>&1) || \
-	        { cat $$d/log; failed="$$failed $${t##*/}"; }; \
-	    rm -rf $$d; \
-	done; [ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
+	@RUN_UNIT_DIR=$(wildcard /dev/shm) \
+	    GCOV_ERROR_FILE=/dev/null tools/run-unit $(abspath $(COVERAGE_BIN))
 	@tools/coverage $(B)
 endif
+
+# The unit tests that it does not run.
+unit-others: $(filter-out $(COVERAGE_BIN),$(UNIT_BIN))
+	@tools/run-unit $(abspath $^)
 
 # Hours: in a copy of its own, one after the other.
 mutants: unit $(B)/holdfast $(B)/test/holdfast ## break the code on purpose: does a test fail?
