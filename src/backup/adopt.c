@@ -70,8 +70,7 @@ static int read_shape(int fd, struct facts *f, struct err *e)
     struct db_header h;
     uint8_t head[100];
 
-    if (file_pread_all(fd, head, sizeof head, 0, e) != 0 ||
-        db_header_parse(head, &h, e) != 0)
+    if (read_head(fd, head, e) != 0 || db_header_parse(head, &h, e) != 0)
         return -1;
     f->page_size = h.page_size;
     f->n_pages = f->size_bytes / h.page_size;

@@ -145,6 +145,10 @@ int read_back(int fd, uint64_t size_bytes, char sha256[65], struct read_back o,
 bool bytes_problem(const struct store_entry *en, const struct facts *f,
                    const char *sha256, char problem[BYTES_PROBLEM_SIZE]);
 
+/* read_head: the first bytes of a backup, as db_header_parse takes them;
+ * ERR_DAMAGED where it has become shorter than that. */
+int read_head(int fd, uint8_t head[100], struct err *e);
+
 /* apply_report: put the outcome of a check into the facts' proof. */
 void apply_report(struct facts *f, const struct check_report *r, bool deep);
 

@@ -39,6 +39,21 @@ static void tell(const struct call *call, uint64_t done, uint64_t total)
         call->c.progress(call->c.arg, done, total);
 }
 
+/* What can be read of a file that has become shorter is no fault of the
+ * disk's. */
+static int cut_short(struct err *e)
+{
+    if (e->code == ERR_IO && e->sys == 0)
+        (void)err_set(e, ERR_DAMAGED,
+                      "the file became shorter while it was read");
+    return -1;
+}
+
+int read_head(int fd, uint8_t head[100], struct err *e)
+{
+    return file_pread_all(fd, head, 100, 0, e) == 0 ? 0 : cut_short(e);
+}
+
 int read_back(int fd, uint64_t size_bytes, char sha256[65], struct read_back o,
               struct err *e)
 {
@@ -54,9 +69,7 @@ int read_back(int fd, uint64_t size_bytes, char sha256[65], struct read_back o,
         if (check_cancelled(o.cancel, e) != 0)
             goto done;
         if (file_pread_all(fd, chunk, len, at, e) != 0) {
-            if (e->code == ERR_IO && e->sys == 0) /* not the disk's fault */
-                (void)err_set(e, ERR_DAMAGED,
-                              "the file became shorter while it was read");
+            (void)cut_short(e);
             goto done;
         }
         if (i < o.n_sums && check_sum(chunk, len, at, o.sums[i], e) != 0)

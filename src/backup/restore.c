@@ -105,7 +105,7 @@ static int read_header(struct restoration *r, struct err *e)
 {
     uint8_t head[100];
 
-    if (file_pread_all(r->fd, head, sizeof head, 0, e) != 0 ||
+    if (read_head(r->fd, head, e) != 0 ||
         db_header_parse(head, &r->header, e) != 0)
         return -1;
     r->n_pages = r->entry.size_bytes / r->header.page_size;
