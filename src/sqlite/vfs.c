@@ -241,20 +241,33 @@ static int shim_open(sqlite3_vfs *vfs, const char *path, sqlite3_file *f,
     return rc;
 }
 
+/* Whether nothing has happened to a file between two looks. */
+static bool same_change(const struct stat *a, const struct stat *b)
+{
+    return a->st_ctim.tv_sec == b->st_ctim.tv_sec &&
+           a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
+}
+
 /*
  * Whether the open file has no other name than `path`.  A link that came or
- * went meanwhile has changed the time of the file's last change.
+ * went between the looks has changed the time of the file's last change; but
+ * so has an application that writes into it, and then it is looked again.
  */
+#define LOOKS 10000
 static bool has_one_name(int fd, const char *path)
 {
-    struct stat before, named, after;
+    for (int i = 0; i < LOOKS; i++) {
+        struct stat before, named, after;
 
-    return fstat(fd, &before) == 0 && lstat(path, &named) == 0 &&
-           fstat(fd, &after) == 0 && before.st_nlink == 1 &&
-           after.st_nlink == 1 && named.st_dev == before.st_dev &&
-           named.st_ino == before.st_ino &&
-           before.st_ctim.tv_sec == after.st_ctim.tv_sec &&
-           before.st_ctim.tv_nsec == after.st_ctim.tv_nsec;
+        if (fstat(fd, &before) != 0 || lstat(path, &named) != 0 ||
+            fstat(fd, &after) != 0 || before.st_nlink != 1 ||
+            after.st_nlink != 1 || named.st_dev != before.st_dev ||
+            named.st_ino != before.st_ino)
+            return false;
+        if (same_change(&before, &after))
+            return true;
+    }
+    return false;
 }
 
 /* In the place of open(2) in SQLite, which has a device of its own to read. */
