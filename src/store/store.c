@@ -242,6 +242,26 @@ int store_delete(struct store *st, const struct backup_name *name, bool suspect,
     return file_sync(dir, e);
 }
 
+/* Move a copy to the folder of suspects.  A power cut in the middle of such a
+ * move may have left the file with both names. */
+static int move_aside(int from, int to, const char *name, struct err *e)
+{
+    struct stat here;
+    struct stat there;
+
+    if (file_publish(from, name, to, name, e) == 0)
+        return 0;
+    if (e->code != ERR_CONFLICT ||
+        fstatat(from, name, &here, AT_SYMLINK_NOFOLLOW) != 0 ||
+        fstatat(to, name, &there, AT_SYMLINK_NOFOLLOW) != 0 ||
+        here.st_dev != there.st_dev || here.st_ino != there.st_ino)
+        return -1;
+    /* The name there first, as file_publish has it. */
+    if (file_sync(to, e) != 0 || file_unlink(from, name, e) != 0)
+        return -1;
+    return file_sync(from, e);
+}
+
 int store_set_aside(struct store *st, const struct facts *f, struct err *e)
 {
     char json[SIBLING_SIZE];
@@ -255,7 +275,7 @@ int store_set_aside(struct store *st, const struct facts *f, struct err *e)
     /* Facts first, then the copy, then the old facts: at no moment is it
      * listed as good again once it has moved. */
     if (store_put_facts(st, f, e) != 0 ||
-        file_publish(from, f->name.s, to, f->name.s, e) != 0) {
+        move_aside(from, to, f->name.s, e) != 0) {
         /* Where it has not moved, nothing of ours stays there. */
         if (faccessat(to, f->name.s, F_OK, AT_SYMLINK_NOFOLLOW) != 0 &&
             errno == ENOENT)

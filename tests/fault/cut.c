@@ -40,6 +40,7 @@ struct node {
     size_t n_lost;
     struct entry *entries;
     size_t n_entries;
+    char *at; /* where cut_write has put it, or NULL */
 };
 
 static struct node *nodes;
@@ -380,10 +381,17 @@ static void write_file(const char *path, const struct bytes *b)
     (void)close(fd);
 }
 
-static void put_file(struct cut *c, const char *path, const struct node *x)
+/* A file whose renaming was cut off may have both names, and is one file. */
+static void put_file(struct cut *c, const char *path, struct node *x)
 {
     struct bytes b = {0};
 
+    if (x->at != NULL) {
+        if (link(x->at, path) != 0)
+            abort();
+        return;
+    }
+    x->at = xstrdup(path);
     if (c->v == CUT_NAMES_LOST)
         copy_bytes(&b, &x->now);
     else
@@ -422,6 +430,10 @@ void cut_write(const char *to, enum cut_variant v, uint64_t seed)
 {
     struct cut c = {.v = v, .random = seed};
 
+    for (struct node *x = nodes; x != NULL; x = x->next) {
+        free(x->at);
+        x->at = NULL;
+    }
     c.until = (long)(next(&c.random) % (uint64_t)(n_changes + 1));
     put_dir(&c, to, top);
 }
