@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/fsuid.h>
 #include <sys/stat.h>
@@ -270,6 +271,44 @@ static bool has_one_name(int fd, const char *path)
     return false;
 }
 
+/* Open for good what was opened with O_PATH: it, whatever its path says now. */
+static int reopen(int fd, int flags)
+{
+    char self[40];
+
+    (void)snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
+    return open(self, (flags & ~(O_CREAT | O_EXCL | O_NOFOLLOW)) | O_CLOEXEC);
+}
+
+/*
+ * open(2) of a file that must have one name.  It is looked at through a
+ * descriptor with O_PATH first: closing such a one drops none of the locks
+ * that we may hold on the file by another connection.  What is made here is
+ * new, and so nobody's.
+ */
+static int open_only_name(const char *path, int flags, int mode)
+{
+    for (int i = 0; i < LOOKS; i++) {
+        int at = file_open_straight(path, O_PATH, 0);
+        int fd = -1;
+
+        if (at >= 0) {
+            errno = (flags & O_EXCL) != 0 ? EEXIST : EISDIR;
+            if ((flags & O_EXCL) == 0 && has_one_name(at, path))
+                fd = reopen(at, flags);
+            file_close(&at);
+            return fd;
+        }
+        if (errno != ENOENT || (flags & O_CREAT) == 0)
+            return -1;
+        fd = file_open_straight(path, flags | O_EXCL, mode);
+        if (fd >= 0 || errno != EEXIST || (flags & O_EXCL) != 0)
+            return fd;
+    }
+    errno = EISDIR;
+    return -1;
+}
+
 /* In the place of open(2) in SQLite, which has a device of its own to read. */
 static int open_call(const char *path, int flags, int mode)
 {
@@ -277,13 +316,10 @@ static int open_call(const char *path, int flags, int mode)
 
     if (strcmp(path, "/dev/urandom") == 0)
         return open(path, flags | O_CLOEXEC);
-    fd = file_open_straight(path, flags, mode);
+    fd = one_name ? open_only_name(path, flags, mode)
+                  : file_open_straight(path, flags, mode);
     if (fd < 0 && (errno == ENOSPC || errno == EDQUOT))
         no_room = true;
-    if (fd >= 0 && one_name && !has_one_name(fd, path)) {
-        file_close(&fd);
-        errno = EISDIR;
-    }
     return fd;
 }
 

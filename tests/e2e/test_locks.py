@@ -173,6 +173,7 @@ class Trace:
     def __init__(self, prefix):
         self.prefix = prefix
         self.files = {}  # descriptor: path
+        self.looks = {}  # likewise, with O_PATH: closing these drops no lock
         self.locks = collections.defaultdict(set)  # path: locked ranges
         self.opened = collections.Counter()
         self.wrong = []
@@ -197,13 +198,19 @@ class Trace:
 
     def on_open(self, args, result):
         path = re.search(r'"([^"]*)"', args).group(1)
-        if path.startswith(self.prefix):
+        self.files.pop(result, None)
+        self.looks.pop(result, None)
+        again = re.match(r"/proc/self/fd/(\d+)$", path)
+        if again:
+            path = self.looks.get(int(again[1]), path)
+        if "O_PATH" in args:
+            self.looks[result] = path
+        elif path.startswith(self.prefix):
             self.files[result] = path
             self.opened[path] += 1
-        else:
-            self.files.pop(result, None)
 
     def on_close(self, number):
+        self.looks.pop(number, None)
         path = self.files.pop(number, None)
         if path is None:
             return
@@ -248,6 +255,13 @@ def test_control_trace_reports_a_dropped_lock():
     right = Trace("/d/app.db")
     right.feed(lines[:2] + ["7 " + lock.replace("RDLCK", "UNLCK"), "7 close(5) = 0"])
     assert not right.wrong and right.opened["/d/app.db"] == 1
+    look = '7 openat2(AT_FDCWD, "/d/app.db", {flags=O_RDONLY|O_PATH}, 24) = 9'
+    again = '7 openat(AT_FDCWD, "/proc/self/fd/9", O_RDWR|O_CLOEXEC) = 5'
+    looked = Trace("/d/app.db")
+    looked.feed([look, again, "7 close(9) = 0", "7 " + lock, look, "7 close(9) = 0"])
+    assert not looked.wrong and looked.opened["/d/app.db"] == 1
+    looked.feed(["7 close(5) = 0"])
+    assert looked.wrong
 
 
 def traced_calls(server, shells, live):

@@ -239,6 +239,21 @@ static void busy(void **state)
 }
 
 /* Closing any other descriptor of the file would drop our locks. */
+/* A name that came after live_stat has looked. */
+static void refused_by_its_second_name(const char *path)
+{
+    const char *second = scratch_path("second.db");
+    struct sqlite3 *db = NULL;
+
+    assert_int_equal(link(path, second), 0);
+    assert_int_equal(
+        sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOFOLLOW,
+                        NULL),
+        SQLITE_CANTOPEN);
+    (void)sqlite3_close(db);
+    assert_int_equal(unlink(second), 0);
+}
+
 static void locks_survive(void **state)
 {
     static const char *const modes[] = {"wal", "delete"};
@@ -258,6 +273,7 @@ static void locks_survive(void **state)
         db = connect_to(&o);
         assert_int_equal(sq_exec(db, "BEGIN IMMEDIATE", &e), 0);
         assert_int_equal(sq_exec(db, "INSERT INTO live.t VALUES(2)", &e), 0);
+        refused_by_its_second_name(LIVE);
         assert_int_equal(live_stat(&o, &f, &e), 0);
         assert_int_equal(live_header(&o, &h, &n, &e), 0);
         out = outfile_new(fd, false);
